@@ -1,0 +1,13 @@
+"""Names for the types that cross module borders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from torch import Tensor
+
+Names: TypeAlias = tuple[str, ...]
+NamesLike: TypeAlias = str | Sequence[str]
+Values: TypeAlias = Mapping[str, Tensor]
+Shape: TypeAlias = tuple[int, ...]
