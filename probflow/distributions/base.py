@@ -1,0 +1,310 @@
+"""What every distribution is: a statement, a density, a sampler; and the verbs that combine distributions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from probflow._typing import Names, Shape, Values
+from probflow.distributions import values as boundary
+from probflow.distributions.bound import Bound
+from probflow.distributions.values import Samples
+from probflow.errors import ArgumentError, NameCollision, NoClosedForm, NoSampler, ShapeError
+from probflow.graph import FactorGraph, Statement
+
+if TYPE_CHECKING:
+    from probflow.distributions.families import Categorical  # noqa: F401
+
+# attributes that PyTorch itself sets on modules, and the one method that users are meant to write
+_FREE = frozenset({"forward", "training", "dump_patches", "call_super_init"})
+
+
+class Distribution(nn.Module):
+    """A probability statement with a density and a sampler.
+
+    It is made of `factors`, one per variable (or group of variables); an atomic distribution is its own only factor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (nn.Module, nn.Parameter, Tensor)) and name not in _FREE and hasattr(Distribution, name):
+            raise NameCollision(
+                f"{type(self).__name__} may not hang a layer under the name {name!r}: every distribution has its own "
+                f"{name!r}.\nChoose another name, for example {name + '_net'!r}."
+            )
+        super().__setattr__(name, value)
+
+    # ------------------------------------------------------------------ structure
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The atomic distributions whose product this is, in the author's order."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def graph(self) -> FactorGraph:
+        """Which variable depends on which: ``print(p.graph)`` draws it."""
+        return FactorGraph(factor.statement for factor in self.factors)
+
+    @property
+    def var(self) -> Names:
+        """The variables it is a distribution of."""
+        return self.graph.var
+
+    @property
+    def cond_var(self) -> Names:
+        """The variables it is conditioned on."""
+        return self.graph.cond_var
+
+    @property
+    def name(self) -> str:
+        """The letter in front of the parenthesis."""
+        return self.statement.name
+
+    @property
+    def statement(self) -> Statement:
+        """The whole as one statement, such as ``p(x,z|y)``."""
+        raise NotImplementedError  # abstract
+
+    # ------------------------------------------------------------------ verbs that build
+
+    def __mul__(self, other: object) -> Distribution:
+        """``p(x|z) * p(z) = p(x,z)``: one factor per variable, no cycles."""
+        from probflow.distributions.joint import product
+
+        if not isinstance(other, Distribution):
+            return NotImplemented
+        return product(self.factors + other.factors)
+
+    def replace_var(self, mapping: Mapping[str, str] | None = None, **renames: str) -> Distribution:
+        """The same factors and weights under other variable names; swaps are allowed: ``p.replace_var(x="z", z="x")``.
+
+        Names that are not Python identifiers go in a dict: ``p.replace_var({"z'": "z"})``.
+        """
+        from probflow.distributions.joint import product
+        from probflow.distributions.renamed import rename
+
+        table = {**(mapping or {}), **renames}
+        boundary.check_unknown(table, self.var + self.cond_var, f"replace_var: {self.statement}")
+        FactorGraph([self.statement.rename(table)])  # one clash check for the whole, before anything is built
+        return product(tuple(rename(factor, table) for factor in self.factors))
+
+    def marginalize_var(self, *names: str | Sequence[str]) -> Distribution:
+        r"""The marginal :math:`\int p \,\mathrm dz`: can always be sampled, and has a density where the integral is exact.
+
+        A variable that nothing else depends on is dropped; a finite one is summed out; a deterministic one is substituted.
+        """
+        from probflow.distributions.marginal import marginalize
+        from probflow.graph import names as as_names
+
+        gone: Names = tuple(n for entry in names for n in as_names(entry, "marginalize_var"))
+        if not gone:
+            raise ArgumentError(f"marginalize_var needs a variable of {self.statement}: p.marginalize_var('z').")
+        boundary.check_unknown(gone, self.var, f"marginalize_var: {self.statement}")
+        return marginalize(self, gone)
+
+    def given(self, values: Values | None = None, **more: Tensor) -> Distribution:
+        """Fixes conditioning variables, or observes variables, at given values (dimension 0 is the batch)."""
+        from probflow.distributions.given import fix
+
+        fixed = boundary.check_mapping({**(values or {}), **more}, f"given: {self.statement}", self.var + self.cond_var)
+        if not fixed:
+            raise ArgumentError(f"given needs a value: {self.statement} has the variables {', '.join(self.var + self.cond_var)}.")
+        boundary.check_unknown(fixed, self.var + self.cond_var, f"given: {self.statement}")
+        return fix(self, dict(fixed))
+
+    def posterior(self, *names: str | Sequence[str]) -> Distribution:
+        r"""Exact :math:`p(z \mid \text{rest})` where z is finite (Bayes' rule over all its states)."""
+        from probflow.distributions.posterior import Posterior
+        from probflow.graph import names as as_names
+
+        wanted: Names = tuple(n for entry in names for n in as_names(entry, "posterior"))
+        boundary.check_unknown(wanted, self.var, f"posterior: {self.statement}")
+        return Posterior(self, wanted)
+
+    # ------------------------------------------------------------------ verbs that compute
+
+    def sample(
+        self,
+        values: Values | None = None,
+        batch_n: int | None = None,
+        sample_shape: int | Sequence[int] = (),
+        reparam: bool = False,
+        return_all: bool = True,
+        sample_mean: bool = False,
+    ) -> Samples:
+        """Ancestral sampling: a dict name -> tensor of shape ``(*sample_shape, batch, *event)``.
+
+        values: the conditioning variables; variables of the distribution itself may be given too and are then kept.
+        batch_n: how many independent rows, where no value says it.  reparam: keep the pathwise gradient.
+        return_all: also return what was given.  sample_mean: the mean of each factor instead of a draw.
+        """
+        from probflow.distributions.ancestral import ancestral
+
+        known = boundary.check_mapping(values or {}, f"sample: {self.statement}", self.cond_var)
+        shape = boundary.as_shape(sample_shape, "sample_shape")
+        if sample_mean and shape:
+            raise ArgumentError("sample_mean has no samples to repeat: leave sample_shape out.")
+        what = f"sample: {self.statement}"
+        boundary.check_unknown(known, self.var + self.cond_var, what)
+        boundary.check_missing(known, self.cond_var, what, "sample")
+        leads = boundary.leading_dims(known, self._event_ranks(), None, what)
+        batch = boundary.batch_size(known, leads, what)
+        if batch_n is not None:
+            if isinstance(batch_n, bool) or not isinstance(batch_n, int) or batch_n < 0:
+                raise ArgumentError(f"{what}: batch_n must be a non-negative integer, got {batch_n!r}.")
+            if batch not in (None, batch_n):
+                raise ShapeError(f"{what}: batch_n={batch_n}, but the given values have batch {batch}. Leave batch_n out.")
+            batch = batch_n
+        with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
+            drawn = ancestral(self, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)
+        if not return_all:
+            drawn = Samples({n: drawn[n] for n in self.var}, drawn.sample_dims)
+        return drawn
+
+    def log_prob(self, values: Values, sample_dims: int | Mapping[str, int] | None = None) -> Tensor:
+        """log p(var | cond_var) at `values`, in nats: shape ``(batch,)``, or ``(*sample_shape, batch)`` with samples.
+
+        What `sample` returns remembers its sample dimensions; for plain tensors they follow from declared event shapes, or are
+        said by `sample_dims` (for all variables, or a dict).
+        """
+        what = f"log_prob: {self.statement}"
+        known = boundary.check_mapping(values, what, self.var + self.cond_var)
+        needed = self.var + self.cond_var
+        boundary.check_missing(known, needed, what, "log_prob")
+        dims = known.sample_dims if isinstance(known, Samples) else None
+        known = {n: known[n] for n in needed}
+        if dims is not None:
+            known = Samples(known, dims)
+        leads = boundary.leading_dims(known, self._event_ranks(), sample_dims, what)
+        batch = boundary.batch_size(known, leads, what)
+        result = self._log_prob(known, leads)
+        shape = torch.broadcast_shapes(result.shape, (batch or 1,))
+        return result if result.shape == shape else result.expand(shape)
+
+    def mean(self, values: Values | None = None) -> Tensor:
+        """E[var | cond_var], of shape ``(batch, *event)``, where it is known."""
+        return self._only(values, "mean").mean()[0]
+
+    def variance(self, values: Values | None = None) -> Tensor:
+        """Var[var | cond_var], elementwise, of shape ``(batch, *event)``, where it is known."""
+        return self._only(values, "variance").variance()[0]
+
+    def entropy(self, values: Values | None = None) -> Tensor:
+        """-E[log p], of shape ``(batch,)``, in nats, where it is known; ``Entropy(p)`` estimates it elsewhere."""
+        return self._only(values, "entropy").entropy()
+
+    def _only(self, values: Values | None, what: str) -> Bound:
+        """The bound of an atomic distribution at `values`, for its moments."""
+        if len(self.factors) != 1:
+            raise NoClosedForm(
+                f"{what}: {self.statement} has several factors; ask one of them "
+                f"({', '.join(str(f.statement) for f in self.factors)}), or use E(p)[...]."
+            )
+        (factor,) = self.factors
+        label = f"{what}: {self.statement}"
+        known = boundary.check_mapping(values or {}, label, self.cond_var)
+        boundary.check_missing(known, self.cond_var, label, what)
+        known = {n: known[n] for n in self.cond_var}
+        leads = boundary.leading_dims(known, self._event_ranks(), None, label)
+        boundary.batch_size(known, leads, label)
+        return factor.bind([known[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
+
+    def _log_prob(self, values: Values, leads: Mapping[str, int], check: bool = True) -> Tensor:
+        """The sum of the factors' log-densities; names and batch are already checked."""
+        total: Tensor | None = None
+        for factor in self.factors:
+            bound = factor.bind([values[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
+            term = bound.log_prob(tuple(values[n] for n in factor.var), tuple(leads[n] for n in factor.var), check)
+            total = term if total is None else total + term
+        if total is None:  # a product always has a factor
+            raise ArgumentError("an empty product has no density.")
+        return total
+
+    def _event_ranks(self) -> dict[str, int | None]:
+        return {n: rank for factor in self.factors for n, rank in zip(factor.var, factor.event_ranks, strict=True)}
+
+    # ------------------------------------------------------------------ readings
+
+    def __str__(self) -> str:
+        from probflow.distributions.describe import describe
+
+        return describe(self)
+
+    __repr__ = __str__
+
+    def _repr_latex_(self) -> str:
+        from probflow.distributions.describe import latex
+
+        return f"${latex(self)}$"
+
+
+class Factor(Distribution):
+    """An atomic distribution: one statement, and a rule that turns its conditioning values into a :class:`Bound`."""
+
+    finite: bool = False
+    """Whether its variables have finitely many states."""
+
+    reparameterised: bool = True
+    """Whether a draw is a differentiable function of the parameters (rsample)."""
+
+    def __init__(self, statement: Statement) -> None:
+        super().__init__()
+        self._statement = statement
+
+    @property
+    def statement(self) -> Statement:
+        return self._statement
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return (self,)
+
+    @property
+    def var(self) -> Names:
+        return self.statement.var
+
+    @property
+    def cond_var(self) -> Names:
+        return self.statement.cond_var
+
+    @property
+    def origin(self) -> Factor:
+        """Whose weights these are: the factor itself, or the one that this is a renamed copy of."""
+        return self
+
+    @property
+    def kind(self) -> object:
+        """What closed forms are looked up by; the family, for the parametric ones."""
+        return type(self)
+
+    @property
+    def event_ranks(self) -> tuple[int | None, ...]:
+        """The number of event dimensions of each variable, where it is known before a network has run."""
+        return (None,) * len(self.var)
+
+    @abstractmethod
+    def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
+        """Fill in the conditioning variables, in statement order, each with its number of leading sample dimensions."""
+
+    def state_count(self) -> int | None:
+        """The number of states of a finite factor, where it is known before a network has run."""
+        return None
+
+    def describe(self) -> str:
+        """One line: the family and the network or constants behind it."""
+        return type(self).__name__
+
+    def check_sampler(self) -> None:
+        """Raise NoSampler where the factor cannot be sampled (asked before anything is drawn)."""
+
+
+def unsampled(factor: Factor, why: str, instead: str) -> NoSampler:
+    """The error of a factor that can only be evaluated."""
+    return NoSampler(f"{factor.statement} cannot be sampled: {why}.\n{instead}")

@@ -1,0 +1,77 @@
+"""A factor with its conditioning variables filled in: p(· | z = 0.3).  Tensors only; it lives for one evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from probflow._typing import Shape
+from probflow.errors import NoClosedForm, NoDensity, NoSampler
+from probflow.graph import Statement
+
+
+class Bound(ABC):
+    """What a factor becomes once its inputs are known.
+
+    Values go in and out by position, in the order of the factor's statement; a renamed copy therefore shares all of it.
+    Leading (sample) dimensions are aligned from the batch outwards: a tensor with fewer of them is broadcast.
+    """
+
+    statement: Statement
+    """What is bound, for error messages."""
+
+    front: Shape
+    """``(*lead, batch)``: its sample dimensions, then the batch size (1 where nothing depends on the batch)."""
+
+    @property
+    def lead(self) -> int:
+        """Number of leading sample dimensions."""
+        return len(self.front) - 1
+
+    @property
+    def batch(self) -> int:
+        """Size of the batch dimension; 1 where nothing depends on the batch."""
+        return self.front[-1]
+
+    @abstractmethod
+    def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
+        """One value per variable, of shape ``(*sample_shape, *lead, batch, *event)``."""
+
+    @abstractmethod
+    def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        """Log-density of shape ``(*lead, batch)``, in nats; `check` is False for values drawn a moment ago."""
+
+    @abstractmethod
+    def insert(self, depth: int) -> Bound:
+        """The same with a singleton sample dimension, `depth` sample dimensions in front of the batch."""
+
+    def mean(self) -> tuple[Tensor, ...]:
+        """E[value], one tensor per variable."""
+        raise NoClosedForm(f"{self.statement} has no known mean.")
+
+    def variance(self) -> tuple[Tensor, ...]:
+        """Var[value], elementwise."""
+        raise NoClosedForm(f"{self.statement} has no known variance.")
+
+    def entropy(self) -> Tensor:
+        """-E[log p], of shape ``(*lead, batch)``, in nats."""
+        raise NoClosedForm(f"{self.statement} has no known entropy.\nEstimate it: Entropy(p, sample_shape=[64]).")
+
+    def states(self, limit: int) -> tuple[Tensor, ...] | None:
+        """All values of a finite factor, ``(number of states, *ones, 1, *event)``; None when infinite or more than `limit`."""
+        return None
+
+    def no_density(self, why: str, instead: str) -> NoDensity:
+        """The error for a factor that can be sampled only."""
+        return NoDensity(f"{self.statement} has no density: {why}.\n{instead}")
+
+    def no_sampler(self, why: str, instead: str) -> NoSampler:
+        """The error for a factor that can be evaluated only."""
+        return NoSampler(f"{self.statement} cannot be sampled: {why}.\n{instead}")
+
+
+def inserted_front(front: Shape, depth: int) -> Shape:
+    """`front` with a singleton sample dimension, `depth` sample dimensions in front of the batch."""
+    place = len(front) - 1 - depth
+    return front if place < 0 else (*front[:place], 1, *front[place:])

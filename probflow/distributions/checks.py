@@ -1,0 +1,62 @@
+"""Domain checks that name the offender, and cost one small reduction.
+
+On the CPU a check is decided at once.  On an accelerator asking for the answer would stop the stream, so inside a
+:func:`deferred` block the answers are collected and read together, once, at the end.  Inside ``torch.compile`` there is
+nothing to decide: the program checks at its boundary.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Accept = Callable[[float], bool]
+Complain = Callable[[], Exception | None]
+
+
+class _Pending(threading.local):
+    """The checks of the running evaluation, per thread; None outside a `deferred` block."""
+
+    items: list[tuple[Tensor, Accept, Complain]] | None = None
+
+
+_pending = _Pending()
+
+
+def require(reduced: Tensor, accept: Accept, complain: Complain) -> None:
+    """Raise ``complain()`` unless ``accept`` agrees with the 0-dimensional tensor `reduced`.
+
+    ``complain`` looks again, exactly, and may return None: a sum that overflowed is not a wrong value.
+    """
+    if reduced.device.type != "cpu" and _pending.items is not None:
+        _pending.items.append((reduced, accept, complain))
+        return
+    if not accept(reduced.item()):
+        error = complain()
+        if error is not None:
+            raise error
+
+
+def compiling() -> bool:
+    """Whether this code is being traced by ``torch.compile``."""
+    return torch.compiler.is_compiling()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Collect the checks of accelerator tensors and decide them with one transfer at the end."""
+    outer, _pending.items = _pending.items, []
+    try:
+        yield
+        items = _pending.items
+    finally:
+        _pending.items = outer
+    if items:
+        answers = torch.stack([reduced.float() for reduced, _, _ in items]).tolist()
+        for answer, (_, accept, complain) in zip(answers, items, strict=True):
+            if not accept(answer) and (error := complain()) is not None:
+                raise error

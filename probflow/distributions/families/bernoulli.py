@@ -1,0 +1,58 @@
+"""Binary variables: Bernoulli."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributions as td
+from torch.nn import functional as F
+
+from probflow.distributions.domains import boolean, real, unit_interval
+from probflow.distributions.parametric import Family, Parametric, Params
+
+
+def _log_prob(p: Params, x: Tensor) -> Tensor:
+    """Cross-entropy in one kernel; from logits it is exact however large they are."""
+    if "logits" in p:
+        logits, x = _same_shape(p["logits"], x)
+        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    probs, x = _same_shape(p["probs"], x)
+    if not bool(torch.is_autocast_enabled(probs.device.type)):
+        return -F.binary_cross_entropy(probs, x, reduction="none")  # torch bounds log 0 at -100, and its gradient
+    with torch.autocast(probs.device.type, enabled=False):
+        return -F.binary_cross_entropy(probs, x, reduction="none")
+
+
+def _same_shape(p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.to(p.dtype)
+    if p.shape == x.shape:
+        return p, x
+    shape = torch.broadcast_shapes(p.shape, x.shape)
+    return p.expand(shape), x.expand(shape)
+
+
+def _states(p: Params) -> Tensor:
+    like = next(iter(p.values()))
+    return torch.tensor([0.0, 1.0], dtype=like.dtype, device=like.device)
+
+
+class Bernoulli(
+    Parametric,
+    family=Family(
+        td.Bernoulli,
+        params={"probs": unit_interval, "logits": real},
+        either=(("probs", "logits"),),
+        support=boolean,
+        states=_states,
+        log_prob=_log_prob,
+    ),
+):
+    r"""Bernoulli distribution of 0/1 values, elementwise: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`.
+
+    Parameters: ``probs`` :math:`\pi`, or ``logits`` :math:`\log\frac{\pi}{1-\pi}` (exact at any size; prefer it).
+    Grey pixels are not in the support: binarise them, or use ContinuousBernoulli (arXiv:1907.06845) or DiscretizedLogistic.
+
+    >>> p = Bernoulli("p(x)", logits=torch.tensor([0.0, 200.0]))
+    >>> p.log_prob({"x": torch.tensor([[1.0, 1.0], [0.0, 0.0]])})
+    tensor([  -0.6931, -200.6931])
+    """

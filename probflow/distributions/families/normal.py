@@ -1,0 +1,41 @@
+"""The normal distribution: the family that is evaluated most, with its formulas written out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch import distributions as td
+
+from probflow._typing import Shape
+from probflow.distributions.domains import positive, real
+from probflow.distributions.parametric import Family, Parametric, Params
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def _log_prob(p: Params, x: Tensor) -> Tensor:
+    # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
+    return -0.5 * ((x - p["loc"]) / p["scale"]).square() - p["scale"].log() - _HALF_LOG_TWO_PI
+
+
+def _rsample(p: Params, shape: Shape) -> Tensor:
+    loc, scale = p["loc"], p["scale"]
+    return torch.addcmul(loc, scale, torch.randn(shape, dtype=loc.dtype, device=loc.device))
+
+
+class Normal(
+    Parametric,
+    family=Family(
+        td.Normal, params={"loc": real, "scale": positive}, support=real, log_prob=_log_prob, rsample=_rsample, reparameterised=True
+    ),
+):
+    r"""Normal distribution :math:`\mathcal N(x; \mu, \sigma^2)`, elementwise, with loc :math:`\mu` and scale :math:`\sigma > 0`.
+
+    .. math:: \log p(x) = -\tfrac12 \left(\tfrac{x - \mu}{\sigma}\right)^2 - \log\sigma - \tfrac12 \log 2\pi
+
+    >>> p = Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
+    >>> p.log_prob({"z": torch.zeros(1, 2)})
+    tensor([-1.8379])
+    """

@@ -1,0 +1,56 @@
+"""Products of distributions: p(x|z) p(z) = p(x,z)."""
+
+from __future__ import annotations
+
+from probflow._typing import Names
+from probflow.distributions.base import Distribution, Factor
+from probflow.errors import ArgumentError
+from probflow.graph import FactorGraph, Statement
+
+
+def product(factors: tuple[Factor, ...]) -> Distribution:
+    """The product of factors; a single factor is itself."""
+    return factors[0] if len(factors) == 1 else Joint(factors)
+
+
+class Joint(Distribution):
+    r"""A product of factors, :math:`p(x, z) = p(x \mid z)\,p(z)`.  Its factors are its only state.
+
+    Errors: DuplicateVariable, CycleError at construction.  The weights are stored once per network, under keys that do not
+    depend on the order of the product.
+    """
+
+    def __init__(self, factors: tuple[Factor, ...]) -> None:
+        super().__init__()
+        for factor in factors:
+            if not isinstance(factor, Factor):
+                raise ArgumentError(f"A product is made of distributions, got a {type(factor).__name__}.")
+        self._graph = FactorGraph(factor.statement for factor in factors)
+        self._factors = factors
+        owners: dict[str, Factor] = {}
+        for factor in sorted(factors, key=lambda f: str(f.statement)):
+            if all(factor.origin is not other for other in owners.values()):
+                owners[str(factor.statement)] = factor.origin
+        for label, origin in owners.items():
+            self.add_module(label, origin)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return self._factors
+
+    @property
+    def graph(self) -> FactorGraph:
+        return self._graph
+
+    @property
+    def statement(self) -> Statement:
+        return Statement(joint_name(tuple(f.name for f in self._factors)), self.var, self.cond_var)
+
+
+def joint_name(names: Names) -> str:
+    """The common name; ``p`` and ``p_{prior}`` share the letter p; else the names in a row."""
+    unique = list(dict.fromkeys(names))
+    if len(unique) == 1:
+        return unique[0]
+    letters = list(dict.fromkeys(name.split("_")[0] for name in unique))
+    return letters[0] if len(letters) == 1 else "".join(unique)

@@ -1,0 +1,63 @@
+"""Factors whose rule is a network: a user's subclass with `forward`, or a module or function passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from probflow._typing import Names
+from probflow.distributions.base import Factor
+from probflow.distributions.checks import compiling
+from probflow.distributions.signature import keywords_for
+from probflow.errors import ArgumentError, ProbflowError
+from probflow.graph import Statement
+
+
+class Networked(Factor):
+    """Calls its network with the conditioning variables by name where the names match, else in statement order."""
+
+    def __init__(self, statement: Statement, network: Callable[..., Any] | None, inputs: Names) -> None:
+        super().__init__(statement)
+        label = f"{type(self).__name__} {statement}"
+        own = type(self).forward is not nn.Module.forward
+        self._source = "forward" if own else ("network" if network is not None else "")
+        self._inputs = inputs
+        self._keywords: Names | None = None
+        if network is not None:
+            if own:
+                raise ArgumentError(f"{label} has a forward of its own; it takes no network besides.")
+            if not callable(network):
+                raise ArgumentError(f"{label}: the network must be a module or a function, got a {type(network).__name__}.")
+            if isinstance(network, type):
+                raise ArgumentError(f"{label}: the network is the class {network.__name__}; pass an instance, {network.__name__}(...).")
+            if isinstance(network, nn.Module):
+                nn.Module.__setattr__(self, "network", network)
+            else:
+                object.__setattr__(self, "network", network)
+        if self._source:
+            self._keywords = keywords_for(self if network is None else network, inputs, label)
+
+    def call(self, inputs: list[Tensor]) -> Any:
+        """The network's output; its failure as an error in the user's notation."""
+        network = self if self._source == "forward" else self.network
+        try:
+            if self._keywords is None:
+                return network(*inputs)
+            return network(**dict(zip(self._keywords, inputs, strict=True)))
+        except ProbflowError:
+            raise
+        except Exception as error:
+            if compiling():
+                raise
+            from probflow.distributions.diagnose import network_error
+
+            raise network_error(self, self._inputs, inputs, error) from error
+
+    def source_text(self) -> str:
+        """Where its numbers come from, for printing."""
+        if self._source == "network":
+            network = self.network
+            return type(network).__name__ if isinstance(network, nn.Module) else getattr(network, "__name__", "function")
+        return ""

@@ -1,0 +1,559 @@
+"""Distributions of a parametric family: a table row (what the family is) and a parameter source (where its parameters come from)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+
+from probflow._typing import NamesLike, Shape
+from probflow.distributions import domains
+from probflow.distributions.bound import Bound, inserted_front
+from probflow.distributions.checks import compiling
+from probflow.distributions.domains import Domain
+from probflow.distributions.networked import Networked
+from probflow.distributions.values import as_shape, fold, insert_axis
+from probflow.errors import (
+    ArgumentError,
+    NameCollision,
+    NetworkError,
+    NoClosedForm,
+    ParameterError,
+    ShapeError,
+    SupportError,
+)
+from probflow.graph import Statement, make_statement
+from probflow.printing import did_you_mean, shape_text
+
+Params = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One row of the table of families.
+
+    torch_class: makes the torch distribution from the parameters (``validate_args`` is always False: checks are ours).
+    params: the domain of each parameter; its rank is the number of rightmost dimensions that belong to one event.
+    either: groups of parameters of which exactly one is given, such as ``("probs", "logits")``.
+    defaults: parameters that may be left out.
+    support: where values live; a function of the parameters where it depends on them.
+    event_rank: rightmost dimensions of one event (1 for a vector-valued family).
+    states: all values of one event, ``(S, *event)``, for a finite family; None where these parameters give no common list.
+    log_prob, rsample: the formula itself, where it is faster or more exact than torch's.
+    prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
+        leading sample dimensions, the event shape, and a label for errors.
+    check: what the parameters must satisfy together (low < high); raises ParameterError, given a label.
+    """
+
+    torch_class: Callable[..., td.Distribution]
+    params: Mapping[str, Domain]
+    support: Domain | Callable[[Params], Domain]
+    event_rank: int = 0
+    either: tuple[tuple[str, ...], ...] = ()
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    states: Callable[[Params], Tensor | None] | None = None
+    log_prob: Callable[[Params, Tensor], Tensor] | None = None
+    rsample: Callable[[Params, Shape], Tensor] | None = None
+    prepare: Callable[[Tensor, int, Shape, str], Tensor] | None = None
+    check: Callable[[Params, str], None] | None = None
+    reparameterised: bool | None = None
+    entropy: bool | None = None
+    name: str = ""  # set by the class that the row belongs to
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether a draw is differentiable in the parameters."""
+        known = self.reparameterised
+        return bool(getattr(self.torch_class, "has_rsample", False)) if known is None else known
+
+    @property
+    def has_entropy(self) -> bool:
+        """Whether torch knows the entropy in closed form."""
+        if self.entropy is not None:
+            return self.entropy
+        entropy = getattr(self.torch_class, "entropy", td.Distribution.entropy)
+        return entropy not in (td.Distribution.entropy, td.TransformedDistribution.entropy)
+
+
+class FamilyBound(Bound):
+    """A family with its parameters: tensors of shape ``(*lead, batch, *event)``, some perhaps with fewer leading dimensions."""
+
+    def __init__(self, family: Family, statement: Statement, params: Params, front: Shape, extra: int) -> None:
+        self.family, self.statement, self.params, self.front = family, statement, params, front
+        self.extra = extra  # event dimensions beyond those of one event of the family
+        self._torch: td.Distribution | None = None
+        self._event: Shape | None = None
+
+    @property
+    def torch(self) -> td.Distribution:
+        """The torch distribution."""
+        if self._torch is None:
+            self._torch = self.family.torch_class(**self.params, validate_args=False)
+        return self._torch
+
+    @property
+    def event(self) -> Shape:
+        """The shape of one value without sample and batch dimensions."""
+        if self._event is None:
+            if self.family.event_rank:
+                shape = tuple(self.torch.batch_shape)
+                self._event = (*shape[len(shape) - self.extra :], *self.torch.event_shape)
+            else:
+                shape = self._broadcast()
+                self._event = shape[len(shape) - self.extra :]
+        return self._event
+
+    def _broadcast(self) -> Shape:
+        shapes = [tensor.shape for tensor in self.params.values()]
+        first = shapes[0]
+        if all(shape == first for shape in shapes):
+            return tuple(first)
+        return tuple(torch.broadcast_shapes(*shapes))
+
+    def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
+        front = (*self.front[:-1], batch)
+        if self.family.rsample is not None:
+            with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
+                return (self.family.rsample(self.params, sample_shape + front + self.event),)
+        dist = self.torch
+        full = front + self.event[: self.extra]
+        if tuple(dist.batch_shape) != full:
+            dist = dist.expand(full)
+        return (dist.rsample(sample_shape) if reparam else dist.sample(sample_shape),)
+
+    def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        (value,), (lead,) = values, leads
+        if self.family.prepare is not None:
+            value = self.family.prepare(value, lead, self.event, self._name())
+        if value.shape[lead + 1 :] != self.event or (self.batch != 1 and value.shape[lead] not in (1, self.batch)):
+            self._wrong_shape(value, lead)
+        if check and not compiling():
+            self._check_support(value)
+        formula = self.family.log_prob
+        density = self.torch.log_prob(value) if formula is None else formula(self.params, value)
+        return sum_event(density, self.extra)
+
+    def _name(self) -> str:
+        return f"{self.statement}: the value of {self.statement.var[0]!r}"
+
+    def _wrong_shape(self, value: Tensor, lead: int) -> None:
+        expected = ("batch" if self.batch == 1 else self.batch, *self.event)
+        got = shape_text(value.shape)
+        front = f" after {lead} sample dimensions" if lead else ""
+        hint = ""
+        if value.dim() == lead + len(self.event) and tuple(value.shape[lead:]) == self.event:
+            hint = f"\nDimension 0 must be the batch: for one data point write {self.statement.var[0]}[None]."
+        raise ShapeError(
+            f"{self._name()} has shape {got}, but its parameters need ({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})"
+            f"{front}.{hint}"
+        )
+
+    def _check_support(self, value: Tensor) -> None:
+        support = self.family.support
+        domain = support if isinstance(support, Domain) else support(self.params)
+        hint = f"\nHint: {domain.hint}." if domain.hint else ""
+        domain.require(
+            value,
+            lambda offender: SupportError(
+                f"{self._name()} is outside the support of {self.family.name}.\n"
+                f"  support:   {domain.text}\n  offending: {offender}{hint}"
+            ),
+        )
+
+    def insert(self, depth: int) -> FamilyBound:
+        if self.lead <= depth:
+            return self
+        rank = 1 + self.extra
+        params = {
+            name: insert_axis(tensor, tensor.dim() - rank - self.family.params[name].rank, depth)
+            for name, tensor in self.params.items()
+        }
+        return FamilyBound(self.family, self.statement, params, inserted_front(self.front, depth), self.extra)
+
+    def mean(self) -> tuple[Tensor, ...]:
+        return (self._moment("mean"),)
+
+    def variance(self) -> tuple[Tensor, ...]:
+        return (self._moment("variance"),)
+
+    def _moment(self, which: str) -> Tensor:
+        try:
+            return getattr(self.torch, which)
+        except NotImplementedError:
+            raise NoClosedForm(f"{self.statement}: {self.family.name} has no known {which}.") from None
+
+    def entropy(self) -> Tensor:
+        if not self.family.has_entropy:
+            return super().entropy()
+        return sum_event(self.torch.entropy(), self.extra)
+
+    def states(self, limit: int) -> tuple[Tensor, ...] | None:
+        if self.family.states is None:
+            return None
+        single = self.family.states(self.params)  # (S, *event of one)
+        if single is None:
+            return None
+        event, rank = self.event, self.family.event_rank
+        outer = event[: len(event) - rank]
+        count = 1
+        for size in outer:
+            count *= size
+        if single.shape[0] ** count > limit:
+            return None
+        index = torch.tensor(list(itertools.product(range(single.shape[0]), repeat=count)), device=single.device)
+        values = single[index.reshape(-1)].reshape(-1, *[1] * (self.lead + 1), *event)
+        return (values,)
+
+
+def sum_event(tensor: Tensor, dims: int) -> Tensor:
+    """The sum over the last `dims` dimensions."""
+    if dims == 0:
+        return tensor
+    return tensor.sum(-1) if dims == 1 else tensor.flatten(-dims).sum(-1)
+
+
+class Parametric(Networked):
+    """A distribution of a parametric family.  Each family is a subclass that names its row: ``class Normal(..., family=Family(...))``.
+
+    Its parameters come from, in any mixture: the `forward` of a user's subclass, a network passed in, constants (numbers and
+    tensors are buffers, ``nn.Parameter`` is trained), or the name of a conditioning variable (``loc="x"``).
+    """
+
+    family: ClassVar[Family]
+
+    def __init_subclass__(cls, family: Family | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            family = replace(family, name=cls.__name__)
+            cls.family = family
+            cls.finite = family.states is not None
+            cls.reparameterised = family.has_rsample
+
+    def __init__(
+        self,
+        statement: str | None = None,
+        network: Callable[..., Any] | None = None,
+        *,
+        var: NamesLike | None = None,
+        cond_var: NamesLike | None = None,
+        name: str | None = None,
+        features_shape: int | Sequence[int] | None = None,
+        **params: Tensor | float | str,
+    ) -> None:
+        if not hasattr(type(self), "family"):
+            raise ArgumentError("Parametric has no family of its own: use one of its subclasses, such as Normal.")
+        if statement is not None and not isinstance(statement, str):
+            raise ArgumentError(
+                f"The first argument of {type(self).__name__} is its statement, such as \"p(x | z)\", got a "
+                f"{type(statement).__name__}.\nWrite {type(self).__name__}(\"p(x | z)\", network), or name parameters: loc=..., scale=...."
+            )
+        parsed = make_statement(statement, var=var, cond_var=cond_var, name=name)
+        super().__init__(parsed, network, parsed.cond_var)
+        label = f"{type(self).__name__} {self.statement}"
+        if len(self.var) != 1:
+            raise ArgumentError(f"{label} must have exactly one variable, got {', '.join(self.var)}; use a product for several.")
+        self._features = as_shape(features_shape, f"{label}: features_shape") if features_shape is not None else None
+        self._strings: dict[str, int] = {}
+        self._constants: tuple[str, ...] = ()
+        self._take_constants(params, label)
+        used = bool(self._source) or set(self._strings.values()) == set(range(len(self.cond_var)))
+        if self.cond_var and not used:
+            idle = [n for i, n in enumerate(self.cond_var) if i not in self._strings.values()]
+            raise ArgumentError(f"{label}: nothing uses {', '.join(idle)}. Pass a network that takes it, or leave it out of the statement.")
+        if not self._source:
+            self._check_complete(set(self._constants) | set(self._strings), label)
+            if self.family.check is not None and not self._strings:
+                self.bind([], [])  # all parameters are known: look at them together now
+
+    # ------------------------------------------------------------------ where parameters come from
+
+    def _take_constants(self, params: Mapping[str, Tensor | float | str], label: str) -> None:
+        constants: list[str] = []
+        for name, value in params.items():
+            if name not in self.family.params:
+                raise ParameterError(
+                    f"{label} has no parameter {name!r}.{did_you_mean(name, list(self.family.params))}\n"
+                    f"  its parameters: {self._signature()}"
+                )
+            if isinstance(value, str):
+                if value not in self.cond_var:
+                    raise ParameterError(
+                        f"{label}: {name}={value!r} names no conditioning variable.\n"
+                        f"A string parameter is the name of one: {', '.join(self.cond_var) or 'the statement has none'}."
+                    )
+                self._strings[name] = self.cond_var.index(value)
+                continue
+            if isinstance(value, bool) or not isinstance(value, (Tensor, int, float, list, tuple)):
+                raise ParameterError(
+                    f"{label}: {name} must be a number, a tensor, an nn.Parameter, or the name of a conditioning variable, got "
+                    f"a {type(value).__name__}."
+                )
+            constants.append(name)
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            elif isinstance(value, Tensor):
+                self.register_buffer(name, value if value.is_floating_point() else value.to(torch.get_default_dtype()))
+            else:
+                self.register_buffer(name, torch.tensor(value, dtype=torch.get_default_dtype()))
+        self._constants = tuple(constants)
+        for group in self.family.either:
+            both = [n for n in group if n in params]
+            if len(both) > 1:
+                raise ParameterError(f"{label}: give either {' or '.join(group)}, not {' and '.join(both)}.")
+        for name in constants:
+            tensor = getattr(self, name)
+            self._check_domain(name, tensor, label)
+            self._check_declared(name, tensor, label)
+
+    def _check_declared(self, name: str, tensor: Tensor, label: str) -> None:
+        """A constant must fit the declared features_shape."""
+        if self._features is None or tensor.dim() == 0:
+            return
+        rank = self.family.params[name].rank
+        outer = tensor.shape[: tensor.dim() - rank]
+        target = self._features[: len(self._features) - self.family.event_rank]
+        fits = len(outer) <= len(target) and all(a in (1, b) for a, b in zip(reversed(outer), reversed(target), strict=False))
+        if not fits:
+            raise ParameterError(f"{label}: {name} has shape {shape_text(tensor.shape)}, which does not fit features_shape={list(self._features)}.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module) and name in self.__dict__.get("_constants", ()):
+            raise NameCollision(
+                f"{type(self).__name__}: {name!r} is already this distribution's constant parameter; a layer cannot have the same name."
+            )
+        super().__setattr__(name, value)
+
+    def _signature(self) -> str:
+        grouped = {n: group for group in self.family.either for n in group}
+        parts: list[str] = []
+        for name in self.family.params:
+            text = " | ".join(grouped[name]) if name in grouped else name
+            if name in self.family.defaults:
+                text += f"={self.family.defaults[name]:g}"
+            if text not in parts:
+                parts.append(text)
+        return ", ".join(parts)
+
+    def _check_complete(self, names: set[str], label: str) -> None:
+        """Exactly one of each group, every other parameter present."""
+        grouped = {n for group in self.family.either for n in group}
+        lacking = [n for n in self.family.params if n not in grouped and n not in names and n not in self.family.defaults]
+        lacking += [" | ".join(g) for g in self.family.either if not names & set(g)]
+        if lacking:
+            raise ParameterError(f"{label} lacks {', '.join(lacking)}.\n  its parameters: {self._signature()}")
+        for group in self.family.either:
+            if len(names & set(group)) > 1:
+                raise ParameterError(f"{label}: give either {' or '.join(group)}, not both.")
+
+    # ------------------------------------------------------------------ binding
+
+    @property
+    def kind(self) -> Family:
+        return self.family
+
+    @property
+    def event_ranks(self) -> tuple[int | None, ...]:
+        if self._features is not None:
+            return (len(self._features),)
+        if self._source or self._strings:
+            return (None,)
+        return (self._constant_rank() + self.family.event_rank,)
+
+    def _constant_rank(self) -> int:
+        return max((getattr(self, n).dim() - self.family.params[n].rank for n in self._constants), default=0)
+
+    def state_count(self) -> int | None:
+        if not self.finite or self._source or self._strings:
+            return None
+        states = self.bind([], []).states(2**62)
+        return None if states is None else states[0].shape[0]
+
+    def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
+        params: Params = {}
+        extra: int | None = None  # event dimensions beyond one event of the family
+        front: Shape = (1,)
+        if self._source:
+            folded, front = fold(inputs, leads)
+            params = self._named(self.call(folded))
+            extra = self._check_returned(params, folded)
+            if len(front) > 1:
+                params = {n: t.unflatten(0, front) if t.dim() and t.shape[0] != 1 else t for n, t in params.items()}
+        for name, place in self._strings.items():
+            params[name] = inputs[place]
+            extra = max(extra or 0, inputs[place].dim() - leads[place] - 1 - self.family.params[name].rank)
+            front = tuple(torch.broadcast_shapes(front, inputs[place].shape[: leads[place] + 1]))
+        return self._assemble(params, front, extra)
+
+    def _assemble(self, params: Params, front: Shape, varying: int | None) -> FamilyBound:
+        """Network outputs and constants, all with the same number of event dimensions."""
+        family = self.family
+        extra = varying
+        if extra is None:
+            extra = self._constant_rank() if self._features is None else len(self._features) - family.event_rank
+        for name, tensor in params.items():
+            if tensor.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(tensor.device.type):
+                params[name] = tensor.float()  # log and lgamma of 8-bit mantissas are noise
+            elif not tensor.is_floating_point():
+                floats = (t.dtype for t in params.values() if t.is_floating_point())
+                params[name] = tensor.to(next(floats, torch.get_default_dtype()))
+            if tensor.dim() == 0:
+                params[name] = params[name].reshape([1] * (1 + extra + family.params[name].rank))
+        given = next(iter(params.values()), None)
+        for name in self._constants:
+            params[name] = self._constant(name, getattr(self, name), extra, complete=varying is None)
+            if given is not None and params[name].dtype != given.dtype:
+                params[name] = params[name].to(given.dtype)
+        for name, default in family.defaults.items():
+            if name not in params:
+                like = next(iter(params.values()))
+                params[name] = like.new_full([1] * (1 + extra + family.params[name].rank), default)
+        if not compiling():
+            for name, tensor in params.items():
+                if name not in self._constants or tensor.requires_grad:  # buffers were checked at construction
+                    self._check_domain(name, tensor, str(self.statement))
+            if family.check is not None:
+                family.check(params, str(self.statement))
+        bound = FamilyBound(family, self.statement, params, front, extra)
+        if self._features is not None and varying is not None and bound.event != self._features:
+            raise NetworkError(
+                f"{self.statement}: the parameters have event shape {shape_text(bound.event)}, but features_shape={list(self._features)}."
+            )
+        return bound
+
+    def _constant(self, name: str, tensor: Tensor, extra: int, complete: bool) -> Tensor:
+        """A constant with a batch dimension of 1; where nothing else gives the event its shape, expanded to it."""
+        rank = self.family.params[name].rank
+        own = tensor.dim() - rank
+        if own < 0:  # a number for a vector parameter
+            tensor, own = tensor.expand(*self._vector_shape(name, rank)), 0
+        view = tensor.reshape(1, *[1] * (extra - own), *tensor.shape)
+        if complete and extra:
+            outer = self._features[: extra] if self._features is not None else None
+            if outer is None:
+                shapes = [getattr(self, n).shape[: getattr(self, n).dim() - self.family.params[n].rank] for n in self._constants]
+                outer = tuple(torch.broadcast_shapes(*shapes))
+            if tuple(view.shape[1 : 1 + extra]) != outer:
+                view = view.expand(1, *outer, *view.shape[1 + extra :])
+        return view
+
+    def _vector_shape(self, name: str, rank: int) -> Shape:
+        if self._features is None or rank != 1:
+            raise ParameterError(f"{self.statement}: {name} needs a tensor with {rank} dimension(s) at least, or features_shape=.")
+        return self._features[-1:]
+
+    def _named(self, outputs: Any) -> Params:
+        """What the network returned, as parameters by name."""
+        if isinstance(outputs, dict):
+            named = dict(outputs)
+        elif isinstance(outputs, Tensor):
+            named = {self._single(outputs): outputs}
+        elif isinstance(outputs, (tuple, list)):
+            order = self._positional(len(outputs))
+            named = dict(zip(order, outputs, strict=True))
+        else:
+            raise NetworkError(
+                f"{self.statement}: the network must return a dict of parameters ({self._signature()}), a tuple in that order, or "
+                f"one tensor; got a {type(outputs).__name__}."
+            )
+        for name in named:
+            if name not in self.family.params:
+                raise NetworkError(
+                    f"{self.statement}: the network returned {', '.join(map(repr, named))}, but {type(self).__name__} has no "
+                    f"parameter {name!r}.{did_you_mean(name, list(self.family.params))}\n  its parameters: {self._signature()}"
+                )
+            if name in self._constants or name in self._strings:
+                raise NetworkError(f"{self.statement}: {name!r} is given at construction and returned by the network; remove one.")
+        self._check_complete(set(named) | set(self._constants) | set(self._strings), f"{self.statement}: the network's output")
+        return named
+
+    def _free(self) -> list[str]:
+        return [n for n in self.family.params if n not in self._constants and n not in self._strings]
+
+    def _single(self, output: Tensor) -> str:
+        needed = [n for n in self._free() if n not in self.family.defaults]
+        if len(needed) != 1:
+            raise NetworkError(
+                f"{self.statement}: the network returned one tensor of shape {shape_text(output.shape)}; {type(self).__name__} cannot "
+                f"know which parameter it is.\nReturn a dict, for example {{{needed[-1]!r}: ...}} (parameters: {self._signature()})."
+            )
+        return needed[0]
+
+    def _positional(self, count: int) -> list[str]:
+        free = self._free()
+        grouped = [g for g in self.family.either if sum(n in free for n in g) > 1]
+        if grouped or count > len(free):
+            raise NetworkError(
+                f"{self.statement}: the network returned {count} values; return a dict instead, with {self._signature()}."
+            )
+        return free[:count]
+
+    def _check_returned(self, params: Params, inputs: list[Tensor]) -> int | None:
+        """Shapes of what the network returned; gives the number of event dimensions beyond one event."""
+        batch = inputs[0].shape[0] if inputs else 1
+        deepest = 0
+        for name, tensor in params.items():
+            if not isinstance(tensor, Tensor):
+                if isinstance(tensor, (int, float)) and not isinstance(tensor, bool):
+                    like = next((t for t in params.values() if isinstance(t, Tensor)), None)
+                    params[name] = torch.tensor(float(tensor), dtype=None if like is None else like.dtype, device=None if like is None else like.device)
+                    continue
+                raise NetworkError(f"{self.statement}: {name} must be a tensor, got a {type(tensor).__name__}.")
+            if tensor.dim() == 0:
+                continue
+            if tensor.dim() <= self.family.params[name].rank or (inputs and tensor.shape[0] not in (1, batch)):
+                self._bad_batch(name, tensor, inputs, batch)
+            deepest = max(deepest, tensor.dim() - self.family.params[name].rank)
+        for name, tensor in params.items():
+            if isinstance(tensor, Tensor) and tensor.dim() and tensor.dim() - self.family.params[name].rank != deepest:
+                shapes = ", ".join(f"{n} {shape_text(t.shape)}" for n, t in params.items())
+                raise NetworkError(
+                    f"{self.statement}: the network's outputs have different numbers of dimensions: {shapes}.\n"
+                    f"They would broadcast event against batch; give {name} the shape (batch, ...) of the others."
+                )
+        if not inputs and any(t.dim() and t.shape[0] != 1 for t in params.values()):
+            name, tensor = next((n, t) for n, t in params.items() if t.dim() and t.shape[0] != 1)
+            raise NetworkError(
+                f"{self.statement}: a network without inputs must return batch size 1, got {name} of shape {shape_text(tensor.shape)}.\n"
+                f"Write {name}[None]."
+            )
+        return deepest - 1 if deepest else None
+
+    def _bad_batch(self, name: str, tensor: Tensor, inputs: list[Tensor], batch: int) -> None:
+        shapes = ", ".join(f"{n} {shape_text(t.shape)}" for n, t in zip(self.cond_var, inputs, strict=True))
+        first = self.cond_var[0] if self.cond_var else "x"
+        raise ShapeError(
+            f"{self.statement}: {name} has shape {shape_text(tensor.shape)}, but dimension 0 must be the batch, {batch} as in the inputs "
+            f"({shapes}).\nDimension 0 of every variable is the batch; for one data point write {first}[None]."
+        )
+
+    def _check_domain(self, name: str, tensor: Tensor, label: str) -> None:
+        domain = self.family.params[name]
+        if tensor.dim() < domain.rank:
+            domain = domains.real if domain.rank else domain
+        domain.require(
+            tensor,
+            lambda offender: ParameterError(
+                f"{label}: {name} must be {domain.text}, got {offender}."
+                + ("\nNaN: look at the inputs, the learning rate and the loss of the step before." if "nan" in offender else "")
+                + (f"\nMake it positive, for example {name} = F.softplus(...)." if domain is domains.positive else "")
+            ),
+        )
+
+    # ------------------------------------------------------------------ readings
+
+    def describe(self) -> str:
+        name = type(self).__name__ if type(self).__name__ == self.family.name else f"{type(self).__name__} ({self.family.name})"
+        parts = [f"from {self.source_text()}"] if self.source_text() else []
+        for constant in self._constants:
+            tensor: Tensor = getattr(self, constant)
+            text = f"{tensor.item():g}" if tensor.numel() == 1 else f"tensor{shape_text(tensor.shape)}"
+            parts.append(f"{constant}={text}" + (" (trained)" if isinstance(tensor, nn.Parameter) else ""))
+        parts += [f"{parameter}={self.cond_var[place]}" for parameter, place in self._strings.items()]
+        if self._features is not None:
+            parts.append(f"features_shape={list(self._features)}")
+        return f"{name} {', '.join(parts)}".rstrip()
