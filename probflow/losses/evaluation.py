@@ -1,0 +1,45 @@
+"""What can be asked of a loss with values at hand.  Declared here, provided by ``probflow.inference``, so imports point down."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from probflow._typing import Values
+from probflow.errors import LossError
+
+
+class PlanLike(Protocol):
+    """A printable plan."""
+
+    def __str__(self) -> str: ...
+
+
+def _missing(loss: object) -> LossError:
+    return LossError(f"{type(loss).__name__} cannot be evaluated: import probflow (or probflow.inference) first.")
+
+
+@singledispatch
+def evaluate(loss: object, values: Values, return_dict: bool = False) -> Any:
+    """The value of `loss`, with the samples drawn if asked."""
+    raise _missing(loss)
+
+
+@singledispatch
+def terms(loss: object, values: Values) -> dict[str, Tensor]:
+    """Every printed term with its value."""
+    raise _missing(loss)
+
+
+@singledispatch
+def plan(loss: object) -> PlanLike:
+    """The program that computes `loss`."""
+    raise _missing(loss)
+
+
+@singledispatch
+def module(loss: object) -> nn.Module:
+    """`loss` as an nn.Module."""
+    raise _missing(loss)

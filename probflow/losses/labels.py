@@ -1,0 +1,54 @@
+"""How distributions are called in a printed expression.  Two networks with the same statement get different labels."""
+
+from __future__ import annotations
+
+from probflow.distributions import Distribution, Factor
+from probflow.losses.free import named_distributions
+from probflow.losses.node import Loss
+from probflow.printing import latex_name
+
+
+class Labels:
+    """Labels for every distribution of one expression."""
+
+    def __init__(self, node: Loss) -> None:
+        groups: dict[str, list[int]] = {}
+        for p in named_distributions(node):
+            for factor in p.factors:
+                group = groups.setdefault(str(factor.statement), [])
+                if id(factor.origin) not in group:
+                    group.append(id(factor.origin))
+        self._number = {
+            (statement, origin): place
+            for statement, origins in groups.items()
+            if len(origins) > 1
+            for place, origin in enumerate(origins, start=1)
+        }
+
+    def _of(self, factor: Factor) -> int | None:
+        return self._number.get((str(factor.statement), id(factor.origin)))
+
+    def text(self, p: Distribution) -> str:
+        """``p(x,z)``; ``p#1(x|z)`` where another network has the same statement."""
+        if _one_name(p) and not any(self._of(f) for f in p.factors):
+            return str(p.statement)
+        return " ".join(self._factor_text(f) for f in p.factors)
+
+    def _factor_text(self, factor: Factor) -> str:
+        number, statement = self._of(factor), str(factor.statement)
+        return statement if number is None else f"{factor.name}#{number}{statement[len(factor.name) :]}"
+
+    def latex(self, p: Distribution) -> str:
+        """The same in LaTeX; the number is a superscript."""
+        if _one_name(p) and not any(self._of(f) for f in p.factors):
+            return p.statement.latex()
+        return r"\,".join(self._factor_latex(f) for f in p.factors)
+
+    def _factor_latex(self, factor: Factor) -> str:
+        number, statement, name = self._of(factor), factor.statement.latex(), latex_name(factor.name)
+        return statement if number is None else f"{name}^{{({number})}}{statement[len(name) :]}"
+
+
+def _one_name(p: Distribution) -> bool:
+    """p(x|z) p_{prior}(z) is a p(x,z); q(z|x) p(x) is neither."""
+    return len({factor.name.split("_")[0] for factor in p.factors}) == 1

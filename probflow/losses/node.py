@@ -1,0 +1,298 @@
+"""The nodes of a loss: frozen, hash-consed, compared by identity.
+
+Two spellings of the same expression are the same object, so common subexpressions are found by looking, and an expression can
+be a dictionary key.  A node holds other nodes, distributions and plain values; never a result, never a tensor of data.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, overload
+
+from torch import Tensor, nn
+
+from probflow._typing import Names, Values
+from probflow.distributions import Samples
+from probflow.errors import LossError
+
+if TYPE_CHECKING:
+    from probflow.losses.evaluation import PlanLike
+
+Scalar: TypeAlias = float | int | Tensor
+
+_NODES: weakref.WeakValueDictionary[tuple[Any, ...], Loss] = weakref.WeakValueDictionary()
+
+
+def _identity(value: Any) -> Any:
+    """What two equal fields have in common: identity for everything but plain values and tuples."""
+    if isinstance(value, tuple):
+        return tuple(map(_identity, value))
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return type(value), repr(value)  # 1, 1.0, True, and 0.0, -0.0 are different
+    return id(value)
+
+
+class Loss:
+    """A symbolic expression: one number per batch element, or one number after ``.mean()`` or ``.sum()``.
+
+    Build it from `LogProb`, `KullbackLeibler`, `Expectation`, ... and arithmetic; evaluate it with ``loss.eval(values)``.
+    """
+
+    __slots__ = ("__weakref__",)
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise LossError("A loss is frozen: build a new expression instead of changing this one.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), *(getattr(self, name) for name in type(self).fields))
+
+    # tensors, arrays and numbers on the left leave the operation to us
+    __array_ufunc__ = None
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        swapped = {"add": "__radd__", "mul": "__rmul__", "sub": "__rsub__", "true_divide": "__rtruediv__", "div": "__rtruediv__"}
+        plain = name.strip("_").removeprefix("r") if name.startswith("__r") else name.strip("_")
+        if plain in swapped and len(args) == 2 and isinstance(args[1], Loss):
+            return getattr(args[1], swapped[plain])(args[0])
+        if plain in swapped and len(args) == 2 and isinstance(args[0], Loss):  # the reflected spelling, torch's arguments turned
+            return getattr(args[0], swapped[plain])(args[1])
+        raise LossError(f"torch.{name} takes tensors, not a loss.\nUse the loss's own methods (.exp(), .mean(), ...) or Function(callable, variables).")
+
+    # ------------------------------------------------------------------ arithmetic
+
+    def __add__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().add(self, other)
+
+    def __radd__(self, other: Loss | Scalar) -> Loss:
+        if isinstance(other, (int, float)) and other == 0:  # sum([...]) starts from 0
+            return self
+        return _arithmetic().add(other, self)
+
+    def __sub__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().subtract(self, other)
+
+    def __rsub__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().subtract(other, self)
+
+    def __mul__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().multiply(self, other)
+
+    def __rmul__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().multiply(other, self)
+
+    def __truediv__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().divide(self, other)
+
+    def __rtruediv__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().divide(other, self)
+
+    def __pow__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().power(self, other)
+
+    def __rpow__(self, other: Loss | Scalar) -> Loss:
+        return _arithmetic().power(other, self)
+
+    def __neg__(self) -> Loss:
+        return _arithmetic().negate(self)
+
+    def __abs__(self) -> Loss:
+        return self.abs()
+
+    def __bool__(self) -> bool:
+        raise LossError(f"A loss has no truth value: {self}.\nUse Min(a, b) or Max(a, b) to compare losses.")
+
+    def __iter__(self) -> Iterator[Loss]:
+        raise LossError(f"A loss is not a sequence: {self}.")
+
+    def __float__(self) -> float:
+        raise LossError(f"A loss has no value without data: {self}.\nWrite loss.eval({{...}}).")
+
+    def abs(self) -> Loss:
+        """|loss|."""
+        return _arithmetic().Elementwise("abs", self)
+
+    def exp(self) -> Loss:
+        """exp(loss)."""
+        return _arithmetic().Elementwise("exp", self)
+
+    def log(self) -> Loss:
+        """log(loss), natural."""
+        return _arithmetic().Elementwise("log", self)
+
+    def detach(self) -> Loss:
+        """The same value without gradient."""
+        return _arithmetic().Detach(self)
+
+    def clamp(self, min: float | None = None, max: float | None = None) -> Loss:  # noqa: A002 - torch's own names
+        """The value limited to [min, max]."""
+        return _arithmetic().clamp(self, min, max)
+
+    def mean(self) -> Loss:
+        """The average over the batch: one number."""
+        return _arithmetic().Reduce("mean", self)
+
+    def sum(self) -> Loss:
+        """The sum over the batch: one number."""
+        return _arithmetic().Reduce("sum", self)
+
+    # ------------------------------------------------------------------ readings, each a generic function elsewhere
+
+    @property
+    def input_var(self) -> Names:
+        """Its free variables: what a batch has to supply."""
+        from probflow.losses.free import free_variables
+
+        return free_variables(self)
+
+    @property
+    def distributions(self) -> tuple[Any, ...]:
+        """The atomic distributions that occur in it, in order of appearance."""
+        from probflow.losses.free import atoms
+
+        return atoms(self)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every trainable tensor behind it, once: networks, constants, coefficients."""
+        from probflow.losses.free import trainable
+
+        return trainable(self)
+
+    def __str__(self) -> str:
+        from probflow.losses.text import text
+
+        return text(self)
+
+    __repr__ = __str__
+
+    def latex(self) -> str:
+        """The expression in LaTeX, without dollar signs."""
+        from probflow.losses.latex import latex
+
+        return latex(self)
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex()}$"
+
+    # ------------------------------------------------------------------ evaluation, provided by probflow.inference
+
+    @overload
+    def eval(self, values: Values | None = None, return_dict: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def eval(self, values: Values | None, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
+
+    @overload
+    def eval(self, values: Values | None = None, *, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
+
+    def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
+        """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
+        from probflow.losses import evaluation
+
+        return evaluation.evaluate(self, {} if values is None else values, return_dict)
+
+    def __call__(self, values: Values | None = None) -> Tensor:
+        """Short for :meth:`eval`."""
+        return self.eval(values)
+
+    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+        """Every printed term with its value, all from one evaluation."""
+        from probflow.losses import evaluation
+
+        return evaluation.terms(self, {} if values is None else values)
+
+    def plan(self) -> PlanLike:
+        """What will be computed, op by op: ``print(loss.plan())``."""
+        from probflow.losses import evaluation
+
+        return evaluation.plan(self)
+
+    def module(self) -> nn.Module:
+        """An ``nn.Module`` whose ``forward(values)`` is this loss: for torch.compile, DDP, Lightning, Accelerate."""
+        from probflow.losses import evaluation
+
+        return evaluation.module(self)
+
+
+def intern(cls: type[Loss], *values: Any) -> Any:
+    """The one node of this class with these fields."""
+    key = (cls, *map(_identity, values))
+    node = _NODES.get(key)
+    if node is None:
+        node = object.__new__(cls)
+        for name, value in zip(cls.fields, values, strict=True):
+            object.__setattr__(node, name, value)
+        node = _NODES.setdefault(key, node)
+    return node
+
+
+def _rebuild(cls: type[Loss], *values: Any) -> Loss:
+    return intern(cls, *values)
+
+
+def children(node: Loss) -> tuple[Loss, ...]:
+    """The expressions directly inside `node`, in the author's order."""
+    found: list[Loss] = []
+    for name in type(node).fields:
+        value = getattr(node, name)
+        if isinstance(value, Loss):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [entry for entry in value if isinstance(entry, Loss)]
+    return tuple(found)
+
+
+def with_children(node: Loss, new: Sequence[Loss]) -> Loss:
+    """`node` rebuilt around other expressions; itself when they are the same."""
+    rest = iter(new)
+    values: list[Any] = []
+    for name in type(node).fields:
+        value = getattr(node, name)
+        if isinstance(value, Loss):
+            values.append(next(rest))
+        elif isinstance(value, tuple) and any(isinstance(entry, Loss) for entry in value):
+            values.append(tuple(next(rest) if isinstance(entry, Loss) else entry for entry in value))
+        else:
+            values.append(value)
+    return intern(type(node), *values)
+
+
+def walk(node: Loss) -> Iterator[Loss]:
+    """`node` and everything below it, parents first, left to right; without recursion, as sums can be long."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        stack.extend(reversed(children(current)))
+
+
+def as_loss(value: object, where: str = "a loss") -> Loss:
+    """Numbers, one-element tensors and nn.Parameters as nodes; anything else is an error that says what to write."""
+    from probflow.distributions import Distribution
+    from probflow.losses.scalars import Constant, Trainable
+
+    if isinstance(value, Loss):
+        return value
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise LossError(
+                f"{where} can be combined with numbers and one-element tensors, not with a tensor of shape {tuple(value.shape)}.\n"
+                'Make it a named value: Parameter("w"), or Function(callable, ["w"], "f"), and pass it with the batch.'
+            )
+        return intern(Trainable, value) if value.requires_grad else Constant(value.item())
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Constant(value)
+    if isinstance(value, Distribution):
+        raise LossError(f"{value.statement} is a distribution, not a loss.\nWrite log(p) for its log-density, or KL(q, p).")
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # numpy scalars
+        return Constant(float(value.item()))  # type: ignore[attr-defined]
+    raise LossError(f"{where} cannot be combined with a {type(value).__name__}.")
+
+
+def _arithmetic() -> Any:
+    from probflow.losses import arithmetic
+
+    return arithmetic

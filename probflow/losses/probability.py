@@ -1,0 +1,205 @@
+"""Nodes for probabilities: log-densities, expectations, divergences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, overload
+
+from probflow._typing import Shape
+from probflow.distributions import Distribution
+from probflow.distributions.values import as_shape
+from probflow.errors import LossError
+from probflow.losses.arithmetic import Elementwise, Sum
+from probflow.losses.node import Loss, Scalar, as_loss, intern
+
+Estimator: TypeAlias = Literal["enumerate", "pathwise", "score"]
+ESTIMATORS = ("enumerate", "pathwise", "score")
+
+
+class LogProb(Loss):
+    r""":math:`\log p(x \mid z)` at the values of its variables, in nats, shape (batch,).  Short: ``log(p)``."""
+
+    __slots__ = ("p",)
+    fields = ("p",)
+    p: Distribution
+
+    def __new__(cls, p: Distribution) -> LogProb:
+        return intern(cls, _distribution(p, "LogProb"))
+
+
+class Prob(Loss):
+    r""":math:`p(x \mid z)`, the density itself, shape (batch,)."""
+
+    __slots__ = ("p",)
+    fields = ("p",)
+    p: Distribution
+
+    def __new__(cls, p: Distribution) -> Prob:
+        return intern(cls, _distribution(p, "Prob"))
+
+
+class Entropy(Loss):
+    r""":math:`H[p] = -\mathbb E_p[\log p]`, in nats, shape (batch,).
+
+    In closed form where it is known; ``analytical=False`` or a `sample_shape` asks for Monte Carlo.
+    """
+
+    __slots__ = ("analytical", "p", "sample_shape")
+    fields = ("p", "analytical", "sample_shape")
+    p: Distribution
+    analytical: bool
+    sample_shape: Shape
+
+    def __new__(cls, p: Distribution, analytical: bool = True, sample_shape: int | Sequence[int] = ()) -> Entropy:
+        shape = as_shape(sample_shape, "Entropy: sample_shape")
+        return intern(cls, _distribution(p, "Entropy"), bool(analytical) and not shape, shape)
+
+
+class KullbackLeibler(Loss):
+    r""":math:`D_{KL}[q \,\|\, p] = \mathbb E_q[\log q - \log p] \ge 0`, in nats, shape (batch,).  Short: ``KL(q, p)``.
+
+    In closed form where the table has the pair; ``analytical=False`` or a `sample_shape` asks for Monte Carlo.
+
+    Errors: LossError when q and p are not distributions of the same variables.
+    """
+
+    __slots__ = ("analytical", "p", "q", "sample_shape")
+    fields = ("q", "p", "analytical", "sample_shape")
+    q: Distribution
+    p: Distribution
+    analytical: bool
+    sample_shape: Shape
+
+    def __new__(
+        cls, q: Distribution, p: Distribution, analytical: bool = True, sample_shape: int | Sequence[int] = ()
+    ) -> KullbackLeibler:
+        _same_variables(_distribution(q, "KullbackLeibler"), _distribution(p, "KullbackLeibler"), "KL", "||")
+        shape = as_shape(sample_shape, "KullbackLeibler: sample_shape")
+        return intern(cls, q, p, bool(analytical) and not shape, shape)
+
+
+class CrossEntropy(Loss):
+    r""":math:`H[q, p] = -\mathbb E_q[\log p]`, in nats, shape (batch,)."""
+
+    __slots__ = ("analytical", "p", "q", "sample_shape")
+    fields = ("q", "p", "analytical", "sample_shape")
+    q: Distribution
+    p: Distribution
+    analytical: bool
+    sample_shape: Shape
+
+    def __new__(
+        cls, q: Distribution, p: Distribution, analytical: bool = True, sample_shape: int | Sequence[int] = ()
+    ) -> CrossEntropy:
+        _same_variables(_distribution(q, "CrossEntropy"), _distribution(p, "CrossEntropy"), "H", ",")
+        shape = as_shape(sample_shape, "CrossEntropy: sample_shape")
+        return intern(cls, q, p, bool(analytical) and not shape, shape)
+
+
+class Expectation(Loss):
+    r""":math:`\mathbb E_q[f]`, averaged over its samples, all computed at once.  Short: ``E(q)[f]``.
+
+    sample_shape: how many samples; () is one per batch element.  estimator: how the gradient is found: None chooses (exact sum
+    over a small finite variable, else pathwise, else score function); "enumerate", "pathwise", "score" ask for one.
+
+    >>> from probflow.distributions import Normal
+    >>> q, p = Normal("q(z)", loc=0.0, scale=1.0), Normal("p(z)", loc=1.0, scale=1.0)
+    >>> print(Expectation(q, LogProb(p), sample_shape=[10]))
+    E_q(z)[log p(z)]
+    """
+
+    __slots__ = ("estimator", "f", "q", "sample_shape")
+    fields = ("q", "f", "sample_shape", "estimator")
+    q: Distribution
+    f: Loss
+    sample_shape: Shape
+    estimator: Estimator | None
+
+    def __new__(
+        cls, q: Distribution, f: Loss | Scalar, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None
+    ) -> Expectation:
+        _distribution(q, "Expectation")
+        if isinstance(f, Distribution):
+            raise LossError(f"E_{q.statement}[...] takes a loss, {f.statement} is a distribution: write log(p) for its log-density.")
+        if estimator is not None and estimator not in ESTIMATORS:
+            raise LossError(f"Expectation has no estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}, or None.")
+        return intern(cls, q, as_loss(f, "An expectation"), as_shape(sample_shape, "Expectation: sample_shape"), estimator)
+
+
+class E:
+    """``E(q)[f]``, ``E(q, sample_shape=[K])[f]``: the expectation of f under q."""
+
+    def __init__(self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None) -> None:
+        self._arguments = (_distribution(q, "E"), sample_shape, estimator)
+
+    def __getitem__(self, f: Loss | Scalar) -> Expectation:
+        q, sample_shape, estimator = self._arguments
+        return Expectation(q, f, sample_shape, estimator)
+
+
+def ELBO(
+    p: Distribution, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None
+) -> Loss:
+    r"""Evidence lower bound :math:`\mathbb E_q[\log p(x, z) - \log q(z \mid x)] \le \log p(x)`, in nats, shape (batch,).
+
+    Parts with a closed form (a KL to the prior, an entropy) are computed in closed form; a `sample_shape` forces Monte Carlo.
+
+    Errors: LossError when q is not over variables of p.  Source: Kingma & Welling, arXiv:1312.6114, eq. 2-3.
+
+    >>> from probflow.distributions import Normal
+    >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
+    >>> print(ELBO(p, Normal("q(z | x)", loc="x", scale=1.0)))
+    E_q(z|x)[log p(x,z) - log q(z|x)]
+    """
+    _distribution(p, "ELBO"), _distribution(q, "ELBO")
+    foreign = [n for n in q.var if n not in p.var]
+    if foreign:
+        swapped = set(p.var) <= set(q.var)
+        raise LossError(
+            f"ELBO(p, q): {', '.join(foreign)} of {q.statement} is not a variable of {p.statement}.\n"
+            + ("The arguments are swapped: the model comes first, ELBO(p, q)." if swapped else "q must be over latent variables of the joint p.")
+        )
+    return Expectation(q, intern(Sum, (1, -1), (LogProb(p), LogProb(q))), sample_shape, estimator)
+
+
+KL = KullbackLeibler
+
+
+@overload
+def log(x: Distribution) -> LogProb: ...
+
+
+@overload
+def log(x: Loss) -> Loss: ...
+
+
+def log(x: Distribution | Loss) -> Loss:
+    """``log(p)`` of a distribution is `LogProb`; of a loss, its natural logarithm."""
+    if isinstance(x, Distribution):
+        return LogProb(x)
+    if isinstance(x, Loss):
+        return Elementwise("log", x)
+    raise LossError(f"log takes a distribution or a loss, got a {type(x).__name__}; for tensors use torch.log.")
+
+
+def exp(x: Loss) -> Loss:
+    """exp of a loss."""
+    if not isinstance(x, Loss):
+        raise LossError(f"exp takes a loss, got a {type(x).__name__}.")
+    return Elementwise("exp", x)
+
+
+def _distribution(p: object, who: str) -> Distribution:
+    if isinstance(p, Distribution):
+        return p
+    hint = "\nIt is a loss already." if isinstance(p, Loss) else ""
+    raise LossError(f"{who} takes a distribution, got a {type(p).__name__}.{hint}")
+
+
+def _same_variables(q: Distribution, p: Distribution, who: str, bar: str) -> None:
+    if set(q.var) != set(p.var):
+        raise LossError(
+            f"{who}[{q.statement} {bar} {p.statement}]: the two must be distributions of the same variables.\n"
+            f"  first:  {', '.join(q.var)}\n  second: {', '.join(p.var)}\n"
+            "Rename with p.replace_var(...), or drop a variable with p.marginalize_var(...)."
+        )

@@ -1,0 +1,68 @@
+"""Leaves that are numbers: constants, trainable coefficients, named parameters, and functions of named variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from probflow._typing import Names
+from probflow.errors import LossError
+from probflow.graph import names
+from probflow.losses.node import Loss, intern
+
+
+class Constant(Loss):
+    """A number."""
+
+    __slots__ = ("value",)
+    fields = ("value",)
+    value: float | int
+
+    def __new__(cls, value: float | int) -> Constant:
+        return intern(cls, value)
+
+
+class Trainable(Loss):
+    """A scalar tensor with a gradient, by identity: ``nn.Parameter(torch.tensor(1.0)) * loss`` trains it."""
+
+    __slots__ = ("tensor",)
+    fields = ("tensor",)
+    tensor: Tensor
+
+
+class Parameter(Loss):
+    """A named number that a batch supplies: ``Parameter("beta") * KL(q, p)``, then ``loss.eval({"x": x, "beta": 0.5})``.
+
+    Its value is a number, a tensor of shape (), or one number per batch element, shape (batch,).
+    """
+
+    __slots__ = ("name",)
+    fields = ("name",)
+    name: str
+
+    def __new__(cls, name: str) -> Parameter:
+        if not isinstance(name, str):
+            raise LossError(f'Parameter takes a name: Parameter("beta"), got a {type(name).__name__}.')
+        return intern(cls, names(name, "Parameter")[0])
+
+
+class Function(Loss):
+    """Any tensor function of named variables as a term: ``Function(lambda x, x_hat: ..., ["x", "x_hat"], "d")``.
+
+    The callable gets the variables in this order, each with one batch dimension, and returns shape (batch,).  Parameters of a
+    module are trained with the rest.
+    """
+
+    __slots__ = ("function", "name", "variables")
+    fields = ("function", "variables", "name")
+    function: Callable[..., Any]
+    variables: Names
+    name: str
+
+    def __new__(cls, function: Callable[..., Any], variables: str | Sequence[str], name: str | None = None) -> Function:
+        if not callable(function):
+            raise LossError(f"Function takes a callable first, got a {type(function).__name__}.")
+        shown = name or (type(function).__name__ if isinstance(function, nn.Module) else getattr(function, "__name__", "f"))
+        return intern(cls, function, names(variables, "Function variables"), "f" if shown == "<lambda>" else shown)
