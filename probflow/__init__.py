@@ -1,0 +1,26 @@
+"""probflow: write a generative model as probability statements and its loss as an equation.
+
+>>> import torch
+>>> import probflow as pf
+>>> from probflow import E, KL, log
+>>> q = pf.Normal("q(z | x)", loc="x", scale=0.5)
+>>> p = pf.Normal("p(x | z)", loc="z", scale=1.0)
+>>> prior = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
+>>> loss = (KL(q, prior) - E(q)[log(p)]).mean()
+>>> print(loss)
+mean(KL[q(z|x) || p(z)] - E_q(z|x)[log p(x|z)])
+>>> loss.eval({"x": torch.zeros(4, 2)}).shape
+torch.Size([])
+"""
+
+from __future__ import annotations
+
+from probflow import data, distributions, errors, inference, losses, nn
+from probflow.distributions import *  # noqa: F403
+from probflow.distributions import __all__ as _distributions
+from probflow.losses import *  # noqa: F403
+from probflow.losses import __all__ as _losses
+
+__version__ = "0.1.0"
+
+__all__ = [*_distributions, *_losses, "data", "distributions", "errors", "inference", "losses", "nn"]  # noqa: PLE0604

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from probflow._typing import Names, Shape, Values
+from probflow._typing import Names, Values
 from probflow.distributions import values as boundary
 from probflow.distributions.bound import Bound
 from probflow.distributions.values import Samples
 from probflow.errors import ArgumentError, NameCollision, NoClosedForm, NoSampler, ShapeError
 from probflow.graph import FactorGraph, Statement
 
-if TYPE_CHECKING:
-    from probflow.distributions.families import Categorical  # noqa: F401
-
+# what the library's own constructors set on an instance: a layer of the same name would replace it
+_PRIVATE = frozenset(
+    {"_statement", "_source", "_inputs", "_keywords", "_features", "_strings", "_constants", "_graph", "_factors", "_origin"}
+)
 # attributes that PyTorch itself sets on modules, and the one method that users are meant to write
 _FREE = frozenset({"forward", "training", "dump_patches", "call_super_init"})
 
@@ -33,19 +34,19 @@ class Distribution(nn.Module):
         super().__init__()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (nn.Module, nn.Parameter, Tensor)) and name not in _FREE and hasattr(Distribution, name):
+        if name not in _FREE and _collides(type(self), name, value):
             raise NameCollision(
-                f"{type(self).__name__} may not hang a layer under the name {name!r}: every distribution has its own "
-                f"{name!r}.\nChoose another name, for example {name + '_net'!r}."
+                f"{type(self).__name__} cannot have an attribute {name!r} of its own: every distribution has its own {name!r}.\n"
+                f"Choose another name, for example self.{name.strip('_')}_net."
             )
         super().__setattr__(name, value)
 
     # ------------------------------------------------------------------ structure
 
     @property
+    @abstractmethod
     def factors(self) -> tuple[Factor, ...]:
         """The atomic distributions whose product this is, in the author's order."""
-        raise NotImplementedError  # abstract
 
     @property
     def graph(self) -> FactorGraph:
@@ -68,9 +69,14 @@ class Distribution(nn.Module):
         return self.statement.name
 
     @property
+    @abstractmethod
     def statement(self) -> Statement:
         """The whole as one statement, such as ``p(x,z|y)``."""
-        raise NotImplementedError  # abstract
+
+    @property
+    def hidden_var(self) -> Names:
+        """Variables that are summed out, but whose posterior is still known: the index of a mixture."""
+        return ()
 
     # ------------------------------------------------------------------ verbs that build
 
@@ -121,12 +127,13 @@ class Distribution(nn.Module):
 
     def posterior(self, *names: str | Sequence[str]) -> Distribution:
         r"""Exact :math:`p(z \mid \text{rest})` where z is finite (Bayes' rule over all its states)."""
-        from probflow.distributions.posterior import Posterior
         from probflow.graph import names as as_names
 
-        wanted: Names = tuple(n for entry in names for n in as_names(entry, "posterior"))
-        boundary.check_unknown(wanted, self.var, f"posterior: {self.statement}")
-        return Posterior(self, wanted)
+        wanted: Names = tuple(dict.fromkeys(n for entry in names for n in as_names(entry, "posterior")))
+        if not wanted:
+            raise ArgumentError(f"posterior needs a variable of {self.statement}: p.posterior('z').")
+        boundary.check_unknown(wanted, self.var + self.hidden_var, f"posterior: {self.statement}")
+        return self._posterior(wanted)
 
     # ------------------------------------------------------------------ verbs that compute
 
@@ -153,9 +160,10 @@ class Distribution(nn.Module):
             raise ArgumentError("sample_mean has no samples to repeat: leave sample_shape out.")
         what = f"sample: {self.statement}"
         boundary.check_unknown(known, self.var + self.cond_var, what)
-        boundary.check_missing(known, self.cond_var, what, "sample")
-        leads = boundary.leading_dims(known, self._event_ranks(), None, what)
-        batch = boundary.batch_size(known, leads, what)
+        p = self._for(frozenset(known))
+        boundary.check_missing(known, p.cond_var, what, "sample")
+        leads = boundary.leading_dims(known, p._event_ranks(), None, what)
+        batch = p._batch(known, leads, what)
         if batch_n is not None:
             if isinstance(batch_n, bool) or not isinstance(batch_n, int) or batch_n < 0:
                 raise ArgumentError(f"{what}: batch_n must be a non-negative integer, got {batch_n!r}.")
@@ -163,7 +171,7 @@ class Distribution(nn.Module):
                 raise ShapeError(f"{what}: batch_n={batch_n}, but the given values have batch {batch}. Leave batch_n out.")
             batch = batch_n
         with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
-            drawn = ancestral(self, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)
+            drawn = ancestral(p, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)
         if not return_all:
             drawn = Samples({n: drawn[n] for n in self.var}, drawn.sample_dims)
         return drawn
@@ -176,17 +184,17 @@ class Distribution(nn.Module):
         """
         what = f"log_prob: {self.statement}"
         known = boundary.check_mapping(values, what, self.var + self.cond_var)
-        needed = self.var + self.cond_var
+        p = self._for(frozenset(known))
+        needed = p.var + p.cond_var
         boundary.check_missing(known, needed, what, "log_prob")
         dims = known.sample_dims if isinstance(known, Samples) else None
         known = {n: known[n] for n in needed}
         if dims is not None:
             known = Samples(known, dims)
-        leads = boundary.leading_dims(known, self._event_ranks(), sample_dims, what)
-        batch = boundary.batch_size(known, leads, what)
-        result = self._log_prob(known, leads)
-        shape = torch.broadcast_shapes(result.shape, (batch or 1,))
-        return result if result.shape == shape else result.expand(shape)
+        leads = boundary.leading_dims(known, p._event_ranks(), sample_dims, what)
+        batch = p._batch(known, leads, what)
+        result = p._log_prob(known, leads)
+        return result if batch in (None, result.shape[-1]) else result.expand(*result.shape[:-1], batch)
 
     def mean(self, values: Values | None = None) -> Tensor:
         """E[var | cond_var], of shape ``(batch, *event)``, where it is known."""
@@ -207,13 +215,15 @@ class Distribution(nn.Module):
                 f"{what}: {self.statement} has several factors; ask one of them "
                 f"({', '.join(str(f.statement) for f in self.factors)}), or use E(p)[...]."
             )
-        (factor,) = self.factors
         label = f"{what}: {self.statement}"
         known = boundary.check_mapping(values or {}, label, self.cond_var)
-        boundary.check_missing(known, self.cond_var, label, what)
-        known = {n: known[n] for n in self.cond_var}
-        leads = boundary.leading_dims(known, self._event_ranks(), None, label)
-        boundary.batch_size(known, leads, label)
+        (factor,) = self._for(frozenset(known)).factors
+        boundary.check_missing(known, factor.cond_var, label, what)
+        dims = known.sample_dims if isinstance(known, Samples) else None
+        known = {n: known[n] for n in factor.cond_var}
+        known = known if dims is None else Samples(known, dims)
+        leads = boundary.leading_dims(known, factor._event_ranks(), None, label)
+        factor._batch(known, leads, label)
         return factor.bind([known[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
 
     def _log_prob(self, values: Values, leads: Mapping[str, int], check: bool = True) -> Tensor:
@@ -226,6 +236,26 @@ class Distribution(nn.Module):
         if total is None:  # a product always has a factor
             raise ArgumentError("an empty product has no density.")
         return total
+
+    def _for(self, known: frozenset[str]) -> Distribution:
+        """The distribution to use when these names have values: itself, unless it works with a subset of its conditions."""
+        return self
+
+    def _posterior(self, wanted: Names) -> Distribution:
+        """p(wanted | rest), exact; the names are checked."""
+        from probflow.distributions.posterior import Posterior
+
+        return Posterior(self, wanted)
+
+    def _batch(self, values: Values, leads: Mapping[str, int], what: str) -> int | None:
+        """The one batch size of the values and of what is fixed inside; None where nothing says it."""
+        size = boundary.batch_size(values, leads, what)
+        for factor in self.factors:
+            fixed = factor.fixed_batch
+            if fixed is not None and size not in (None, fixed):
+                raise ShapeError(f"{what}: {factor.statement} is given {fixed} rows, but the other values have batch {size}.")
+            size = fixed if size is None else size
+        return size
 
     def _event_ranks(self) -> dict[str, int | None]:
         return {n: rank for factor in self.factors for n, rank in zip(factor.var, factor.event_ranks, strict=True)}
@@ -253,6 +283,9 @@ class Factor(Distribution):
 
     reparameterised: bool = True
     """Whether a draw is a differentiable function of the parameters (rsample)."""
+
+    normalised: bool = True
+    """Whether its density integrates to 1; not so for an energy or an observed factor."""
 
     def __init__(self, statement: Statement) -> None:
         super().__init__()
@@ -289,6 +322,11 @@ class Factor(Distribution):
         """The number of event dimensions of each variable, where it is known before a network has run."""
         return (None,) * len(self.var)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size of values fixed inside (``p.given(y=...)`` with several rows); None where any batch will do."""
+        return None
+
     @abstractmethod
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         """Fill in the conditioning variables, in statement order, each with its number of leading sample dimensions."""
@@ -308,3 +346,14 @@ class Factor(Distribution):
 def unsampled(factor: Factor, why: str, instead: str) -> NoSampler:
     """The error of a factor that can only be evaluated."""
     return NoSampler(f"{factor.statement} cannot be sampled: {why}.\n{instead}")
+
+
+def _collides(cls: type, name: str, value: object) -> bool:
+    """Whether an attribute `name` would hide, or be hidden by, one that the library (or nn.Module) relies on."""
+    layer = isinstance(value, (nn.Module, Tensor))
+    if name in _PRIVATE:
+        return layer
+    owner = next((base for base in cls.__mro__ if name in base.__dict__), None)
+    if owner is None or not (owner is nn.Module or owner.__module__.startswith("probflow.")):
+        return False
+    return layer or isinstance(owner.__dict__[name], property)

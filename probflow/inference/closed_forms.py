@@ -1,0 +1,120 @@
+"""Kullback-Leibler divergences and entropies in closed form: a table, looked up when planning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch import distributions as td
+from torch.distributions import kl as torch_kl
+
+from probflow.distributions import Bernoulli, Categorical, Family, Normal, Parametric
+from probflow.distributions.base import Factor
+from probflow.distributions.bound import Bound
+from probflow.distributions.families import LogNormal
+from probflow.distributions.parametric import FamilyBound, Params, sum_event
+from probflow.errors import LossError, ShapeError
+from probflow.printing import shape_text
+
+Formula: TypeAlias = Callable[[Params, Params], Tensor]
+
+
+def _normal(q: Params, p: Params) -> Tensor:
+    # log of the scales, not of their squares: a negative scale must give NaN, not a plausible number
+    ratio = q["scale"] / p["scale"]
+    distance = (q["loc"] - p["loc"]) / p["scale"]
+    return 0.5 * (ratio.square() + distance.square() - 1) - ratio.log()
+
+
+def _weighted(prob: Tensor, log_ratio: Tensor) -> Tensor:
+    """prob * log_ratio with 0 * inf = 0, in the value and in the gradient."""
+    possible = prob > 0
+    return torch.where(possible, prob * torch.where(possible, log_ratio, 0.0), 0.0)
+
+
+def _bernoulli(q: Params, p: Params) -> Tensor:
+    a = q["logits"] if "logits" in q else q["probs"].logit()
+    b = p["logits"] if "logits" in p else p["probs"].logit()
+    log1, log0 = torch.nn.functional.logsigmoid, lambda x: torch.nn.functional.logsigmoid(-x)
+    return _weighted(a.sigmoid(), log1(a) - log1(b)) + _weighted((-a).sigmoid(), log0(a) - log0(b))
+
+
+def _log_probs(params: Params) -> Tensor:
+    if "logits" in params:
+        return params["logits"].log_softmax(-1)
+    probs = params["probs"]
+    return (probs / probs.sum(-1, keepdim=True)).log()
+
+
+def _categorical(q: Params, p: Params) -> Tensor:
+    log_q, log_p = _log_probs(q), _log_probs(p)
+    return _weighted(log_q.exp(), log_q - log_p).sum(-1)
+
+
+KL: dict[tuple[type[Parametric], type[Parametric]], Formula] = {
+    (Normal, Normal): _normal,
+    (LogNormal, LogNormal): _normal,  # a divergence does not change under a common bijection
+    (Bernoulli, Bernoulli): _bernoulli,
+    (Categorical, Categorical): _categorical,
+}
+"""Our own formulas: where torch has none, gives NaN at probability 0, or breaks compiled graphs."""
+
+_BY_FAMILY = {(q.family, p.family): formula for (q, p), formula in KL.items()}
+
+
+def kl_formula(q: Factor, p: Factor) -> Callable[[Bound, Bound], Tensor] | None:
+    """The closed form of KL[q || p], or None.
+
+    Errors: LossError where it is known to be infinite, because q has mass where p has none.
+    """
+    kinds = (q.kind, p.kind)
+    formula = _BY_FAMILY.get(kinds)  # type: ignore[call-overload]
+    if formula is not None:
+        return lambda a, b: _apply(a, b, formula)
+    if not (isinstance(kinds[0], Family) and isinstance(kinds[1], Family)):
+        return None
+    classes = kinds[0].torch_class, kinds[1].torch_class
+    if not all(isinstance(c, type) and issubclass(c, td.Distribution) for c in classes):
+        return None
+    function = torch_kl._dispatch_kl(*classes)
+    name = getattr(function, "__name__", "")
+    if name.endswith("_infinity"):
+        raise LossError(
+            f"KL[{q.statement} || {p.statement}] is infinite: a {kinds[0].name} has mass where a {kinds[1].name} has none.\n"
+            f"Choose a {p.statement} whose support contains that of {q.statement}."
+        )
+    # the two generic rules fail at run time, or differentiate inside; they are not closed forms
+    if function is NotImplemented or name in ("_kl_transformed_transformed", "_kl_expfamily_expfamily"):
+        return None
+    return lambda a, b: _torch(a, b, function)
+
+
+def _check_events(a: FamilyBound, b: FamilyBound) -> None:
+    if a.event != b.event:
+        raise ShapeError(
+            f"KL[{a.statement} || {b.statement}]: event shapes differ, {shape_text(a.event)} and {shape_text(b.event)}.\n"
+            f"Declare the second one's: features_shape={list(a.event)}."
+        )
+
+
+def _apply(a: Bound, b: Bound, formula: Formula) -> Tensor:
+    if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
+        raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
+    _check_events(a, b)
+    return sum_event(formula(a.params, b.params), a.extra)
+
+
+def _torch(a: Bound, b: Bound, function: Callable[[td.Distribution, td.Distribution], Tensor]) -> Tensor:
+    if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
+        raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
+    _check_events(a, b)
+    return sum_event(function(a.torch, b.torch), a.extra)
+
+
+def has_entropy(p: Factor) -> bool:
+    """Whether the entropy of `p` is known in closed form."""
+    if isinstance(p.kind, Family):
+        return p.kind.has_entropy
+    return False

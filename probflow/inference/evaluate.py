@@ -1,0 +1,161 @@
+"""Losses with values: the value, its terms, the plan, the module."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from probflow._typing import Values
+from probflow.distributions import Samples
+from probflow.distributions.values import check_mapping
+from probflow.inference.estimators import TooManyStates
+from probflow.inference.lower import lower
+from probflow.inference.planner import Env, Planner
+from probflow.inference.program import Program
+from probflow.inference.simplify import simplify, top_terms
+from probflow.losses import Loss, evaluation
+from probflow.losses.arithmetic import Reduce
+from probflow.losses.free import coefficients, modules
+from probflow.losses.node import walk
+from probflow.losses.scalars import Parameter
+from probflow.losses.text import text
+
+_Key = tuple[tuple[tuple[str, int], ...], frozenset[str], bool, bool]
+
+
+class _Plans:
+    """The programs of one loss, by what they depend on besides the loss; and which factors turned out too large to sum over."""
+
+    __slots__ = ("numbers", "programs", "too_many")
+
+    def __init__(self, loss: Loss) -> None:
+        self.numbers = tuple(dict.fromkeys(n.name for n in walk(loss) if isinstance(n, Parameter)))
+        self.programs: dict[_Key, Program] = {}
+        self.too_many: frozenset[int] = frozenset()
+
+
+_PLANS: weakref.WeakKeyDictionary[Loss, _Plans] = weakref.WeakKeyDictionary()
+
+
+def _plans(loss: Loss) -> _Plans:
+    plans = _PLANS.get(loss)
+    if plans is None:
+        plans = _PLANS[loss] = _Plans(loss)
+    return plans
+
+
+def program_for(
+    loss: Loss, values: Mapping[str, Any] | None = None, with_terms: bool = False, keep_draws: bool = False
+) -> Program:
+    """The program of `loss` for values like these, planned once."""
+    plans = _plans(loss)
+    leads: tuple[tuple[str, int], ...] = ()
+    numbers: frozenset[str] = frozenset()
+    if values is not None:
+        if isinstance(values, Samples):
+            leads = tuple((n, d) for n, d in values.sample_dims.items() if d)
+        if plans.numbers:
+            numbers = frozenset(n for n in plans.numbers if isinstance(values.get(n), Tensor) and values[n].dim())
+    key = (leads, numbers, with_terms, keep_draws)
+    program = plans.programs.get(key)
+    if program is None:
+        program = plans.programs[key] = make_program(loss, dict(leads), numbers, plans.too_many, with_terms, keep_draws)
+    return program
+
+
+def make_program(
+    loss: Loss,
+    leads: Mapping[str, int],
+    numbers: frozenset[str],
+    too_many: frozenset[int],
+    with_terms: bool = False,
+    keep_draws: bool = False,
+) -> Program:
+    """Simplify, plan, collect."""
+    planner = Planner(loss, leads, numbers, too_many)
+    env = Env({})
+    simple = simplify(loss)
+    outputs = {"": lower(simple, planner, env)}
+    if with_terms:
+        for how, term in top_terms(simple):
+            shown = text(term, planner.labels)
+            while shown in outputs:  # the same term twice is shown twice
+                shown += " "
+            node = term if how is None else Reduce(how, term)  # type: ignore[arg-type]
+            outputs[shown] = lower(node, planner, env)
+    return planner.program(text(loss), outputs, keep_draws)
+
+
+def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:
+    if not isinstance(values, Mapping):
+        check_mapping(values, str(loss), loss.input_var)
+    while True:
+        program = program_for(loss, values, with_terms, keep_draws)
+        try:
+            return program, program.run(values)
+        except TooManyStates as found:
+            plans = _plans(loss)
+            plans.too_many |= {found.origin}
+            plans.programs.clear()
+
+
+@evaluation.evaluate.register
+def evaluate(loss: Loss, values: Values, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
+    """The value of `loss`; with `return_dict` also the samples drawn."""
+    program, slots = _run(loss, values, keep_draws=return_dict)
+    value = program.value(slots)
+    return (value, program.samples(slots)) if return_dict else value
+
+
+def value_and_terms(loss: Loss, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
+    """The value with its gradient, and every printed term detached, from one evaluation."""
+    program, slots = _run(loss, values, with_terms=True)
+    shown = {name: program.value(slots, name).detach() for name in program.outputs if name}
+    return program.value(slots), shown
+
+
+@evaluation.terms.register
+def terms(loss: Loss, values: Values) -> dict[str, Tensor]:
+    """Every printed term with its value."""
+    program, slots = _run(loss, values, with_terms=True)
+    return {name: program.value(slots, name) for name in program.outputs if name}
+
+
+@evaluation.plan.register
+def plan(loss: Loss) -> Program:
+    """The program that computes `loss`."""
+    return program_for(loss)
+
+
+class LossModule(nn.Module):
+    """``forward(values)`` is the loss; its parameters are those of every network, constant and coefficient in it."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss = loss
+        for place, part in enumerate(modules(loss)):
+            self.add_module(f"{place}", part)
+        for place, tensor in enumerate(coefficients(loss)):
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(f"coefficient{place}", tensor)
+        self._program = program_for(loss)
+
+    def forward(self, values: Values) -> Tensor:
+        """The value of the loss."""
+        from probflow.distributions.checks import compiling
+
+        if compiling():
+            return self._program.value(self._program.trace(values))
+        return self.loss.eval(values)
+
+    def extra_repr(self) -> str:
+        return str(self.loss)
+
+
+@evaluation.module.register
+def module(loss: Loss) -> nn.Module:
+    """`loss` as an nn.Module."""
+    return LossModule(loss)

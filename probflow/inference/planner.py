@@ -1,0 +1,264 @@
+"""From an expression to a program: one visit per node, one op per distinct computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from probflow._typing import Names, Shape
+from probflow.distributions import Distribution
+from probflow.distributions.base import Factor
+from probflow.distributions.bound import Bound
+from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
+from probflow.inference.estimators import FEW_STATES, TooManyStates, choose
+from probflow.inference.program import BATCH, Program, Read, Step
+from probflow.losses.labels import Labels
+from probflow.losses.node import Loss
+from probflow.losses.probability import Estimator
+
+
+@dataclass(frozen=True)
+class Env:
+    """Which names are bound to which slots, and in which stream of randomness new draws are made."""
+
+    bound: Mapping[str, Slot]
+    stream: tuple[int, ...] = ()
+
+    @property
+    def draws(self) -> frozenset[int]:
+        """The draws that bound names depend on."""
+        return frozenset().union(*(slot.draws for slot in self.bound.values()))
+
+
+class Planner:
+    """Collects ops; equal ops (same function, same arguments) are one op."""
+
+    def __init__(self, loss: Loss, leads: Mapping[str, int], batched_numbers: frozenset[str], too_many: frozenset[int]) -> None:
+        self.labels = Labels(loss)
+        self.leads, self.batched_numbers, self.too_many = leads, batched_numbers, too_many
+        self.steps: list[Step] = []
+        self.reads: dict[str, Read] = {}
+        self.size = 1  # slot 0 holds the batch size
+        self._ops: dict[Any, Slot] = {}
+        self._axes: dict[Any, Axis] = {}
+        self.drawn: dict[str, tuple[int, int, int]] = {}
+
+    # ------------------------------------------------------------------ ops
+
+    def op(
+        self,
+        kind: str,
+        key: object,
+        args: tuple[Slot, ...],
+        run: Callable[..., Any],
+        axes: Axes,
+        *,
+        batched: bool = True,
+        text: str = "",
+        note: str = "",
+        extra: tuple[int, ...] = (),
+        fresh: bool = False,
+    ) -> Slot:
+        """The slot of this op; `extra` are plain slots (the batch size) passed after the arguments; `fresh` marks a draw."""
+        full = (kind, key, tuple(a.index for a in args), extra)
+        slot = self._ops.get(full)
+        if slot is None:
+            index = self._new()
+            draws = frozenset().union(*(a.draws for a in args)) | ({index} if fresh else frozenset())
+            slot = self._ops[full] = Slot(index, axes, batched, draws)
+            self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note))
+        return slot
+
+    def _new(self) -> int:
+        self.size += 1
+        return self.size - 1
+
+    def axis(self, key: object, label: str, size: int | None, enumerated: bool = False) -> Axis:
+        """The axis with this meaning; a new one stands outside all others."""
+        if key not in self._axes:
+            self._axes[key] = Axis(len(self._axes), label, size, enumerated)
+        return self._axes[key]
+
+    def constant(self, value: float) -> Slot:
+        """A number."""
+        return self.op("constant", (type(value), value), (), lambda: value, (), batched=False)
+
+    def read(self, name: str, env: Env) -> Slot:
+        """A variable: what it is bound to, else a free variable of the loss."""
+        if name in env.bound:
+            return env.bound[name]
+        lead = self.leads.get(name, 0)
+        axes = tuple(self.axis(("given", i), "given", None) for i in range(lead))
+        if name not in self.reads:
+            self.reads[name] = Read(name, self._new(), lead)
+        return Slot(self.reads[name].slot, union(axes))
+
+    def number(self, name: str) -> Slot:
+        """A named parameter: one number, or one per batch element."""
+        if name not in self.reads:
+            self.reads[name] = Read(name, self._new(), 0, number=True)
+        return Slot(self.reads[name].slot, (), name in self.batched_numbers)
+
+    def aligned(self, slot: Slot, axes: Axes) -> Slot:
+        """The slot's tensor lined up with `axes`."""
+        depths = missing_depths(slot.axes, axes)
+        if not depths:
+            return slot
+        lead = len(slot.axes)
+        if not slot.batched:  # a number per sample: no batch dimension to count from
+            def run(value: Tensor) -> Tensor:
+                return align(value.unsqueeze(-1), lead, depths).squeeze(-1)
+        else:
+            def run(value: Tensor) -> Tensor:
+                return align(value, lead, depths)
+        full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
+        return replace(self.op("align", depths, (slot,), run, full, batched=slot.batched))
+
+    def combine(self, key: object, slots: tuple[Slot, ...], run: Callable[..., Any], text: str = "") -> Slot:
+        """An elementwise op on aligned values."""
+        axes = union(*(slot.axes for slot in slots))
+        batched = any(slot.batched for slot in slots)
+        lined = []
+        for slot in slots:
+            aligned = self.aligned(slot, axes)
+            if batched and not slot.batched and slot.axes:
+                aligned = self.op("align", "batch", (aligned,), lambda t: t.unsqueeze(-1), aligned.axes)
+            lined.append(aligned)
+        return self.op("combine", key, tuple(lined), run, axes, batched=batched, text=text)
+
+    # ------------------------------------------------------------------ distributions
+
+    def bind(self, factor: Factor, env: Env) -> Slot:
+        """Its parameters at the current values: once per (weights, inputs)."""
+        inputs = tuple(self.read(name, env) for name in factor.cond_var)
+        axes = union(*(slot.axes for slot in inputs))
+        lined = tuple(self.aligned(slot, axes) for slot in inputs)
+        leads = [len(slot.axes) for slot in lined]
+
+        def run(*values: Tensor) -> Bound:
+            return factor.bind(list(values), leads)
+
+        label = self.labels.text(factor)
+        return self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
+
+    def log_prob(self, p: Distribution, env: Env) -> Slot:
+        """log p at the current values: the sum over factors."""
+        slots = [self.factor_log_prob(factor, env) for factor in p.factors]
+        if len(slots) == 1:
+            return slots[0]
+        return self.combine("sum", tuple(slots), _add, text=f"log {self.labels.text(p)}")
+
+    def factor_log_prob(self, factor: Factor, env: Env) -> Slot:
+        """The log-density of one factor."""
+        bound = self.bind(factor, env)
+        values = tuple(self.read(name, env) for name in factor.var)
+        axes = union(bound.axes, *(slot.axes for slot in values))
+        bound = self._aligned_bound(bound, axes)
+        lined = tuple(self.aligned(slot, axes) for slot in values)
+        leads = tuple(len(slot.axes) for slot in lined)
+        check = any(not slot.draws and name not in env.bound for slot, name in zip(values, factor.var, strict=True)) or not values
+
+        def run(dist: Bound, *tensors: Tensor) -> Tensor:
+            return dist.log_prob(tensors, leads, check)
+
+        return self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
+
+    def _aligned_bound(self, slot: Slot, axes: Axes) -> Slot:
+        depths = missing_depths(slot.axes, axes)
+        if not depths:
+            return slot
+        full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
+        return self.op("align", ("bound", depths), (slot,), lambda bound: align_bound(bound, depths), full)
+
+    def two_bounds(self, kind: str, q: Factor, p: Factor, env: Env, run: Callable[[Bound, Bound], Tensor], text: str, note: str) -> Slot:
+        """An op on two distributions, such as a divergence."""
+        a, b = self.bind(q, env), self.bind(p, env)
+        axes = union(a.axes, b.axes)
+        return self.op(kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note)
+
+    # ------------------------------------------------------------------ draws
+
+    def enumerate(self, factor: Factor, env: Env) -> tuple[Env, Slot, Axis]:
+        """All states of a finite factor along an axis of their own, and log q at each."""
+        bound = self.bind(factor, env)
+        axis = self.axis(("states", id(factor.origin), factor.var, bound.index), f"states of {', '.join(factor.var)}", None, True)
+        origin, lead = id(factor.origin), len(bound.axes)
+
+        def run(dist: Bound) -> tuple[Tensor, ...]:
+            states = dist.states(FEW_STATES)
+            if states is None:
+                raise TooManyStates(origin)
+            return tuple(s.reshape(s.shape[0], *s.shape[1 + dist.lead - lead :]) if dist.lead > lead else s for s in states)
+
+        states = self.op("states", axis, (bound,), run, union((axis,), bound.axes), text=", ".join(factor.var), note="every state, summed exactly")
+        new = dict(env.bound)
+        for place, name in enumerate(factor.var):
+            item = self.op("item", place, (states,), lambda values, place=place: values[place], union((axis,), bound.axes))
+            new[name] = Slot(item.index, (axis, *bound.axes), True, item.draws)
+        inner = Env(new, env.stream)
+        return inner, self.factor_log_prob(factor, inner), axis
+
+    def draw(self, factor: Factor, env: Env, sample_axes: Axes, pathwise: bool) -> tuple[Env, Slot | None]:
+        """One draw per batch element and sample; with a score function also log q of the drawn values."""
+        bound = self.bind(factor, env)
+        lacking = tuple(axis for axis in sample_axes if axis not in bound.axes)
+        outer = tuple(axis for axis in lacking if not bound.axes or axis.order > bound.axes[0].order)
+        axes = union(bound.axes, sample_axes)
+        inner = tuple(d for d, axis in enumerate(reversed(axes)) if axis in lacking and axis not in outer)
+        inner_sizes = tuple(list(reversed(axes))[d].size or 1 for d in inner)
+        shape: Shape = tuple(axis.size or 1 for axis in axes if axis in outer)
+
+        def run(dist: Bound, batch: int) -> tuple[Tensor, ...]:
+            values = widen(dist, inner, inner_sizes).draw(shape, batch, pathwise)
+            return values if pathwise else tuple(value.detach() for value in values)
+
+        count = " x ".join(str(axis.size) for axis in sample_axes) or "1"
+        names = ", ".join(factor.var)
+        note = f"{count} per batch element, {'pathwise' if pathwise else 'score function with leave-one-out baseline'}"
+        if env.stream:
+            note += ", drawn independently"
+        slot = self.op(
+            "draw", (factor.var, axes, env.stream, pathwise), (bound,), run, axes, extra=(BATCH,), fresh=True,
+            text=f"{names} ~ {self.labels.text(factor)}", note=note,
+        )
+        new = dict(env.bound)
+        for place, name in enumerate(factor.var):
+            new[name] = self.op("item", place, (slot,), lambda values, place=place: values[place], axes)
+            self.drawn.setdefault(name, (slot.index, place, len(axes)))
+        env = Env(new, env.stream)
+        return env, None if pathwise else self.factor_log_prob(factor, env)
+
+    def sample_axes(self, q: Distribution, body: Names, sample_shape: Shape, env: Env) -> Axes:
+        """The axes of an expectation's samples: of their own, unless nothing outside is involved."""
+        involved = [env.bound[name] for name in (*q.cond_var, *body) if name in env.bound]
+        level = 1 + max((axis.order for slot in involved for axis in slot.axes), default=-1) if involved else 0
+        keys = [(level, sample_shape, place) for place in range(len(sample_shape))]
+        made = [self.axis(("samples", *key), "samples", sample_shape[key[2]]) for key in reversed(keys)]
+        return union(tuple(made))
+
+    def choose(self, factor: Factor, sample_shape: Shape, estimator: Estimator | None) -> str:
+        """The estimator for one factor."""
+        return choose(factor, sample_shape, estimator, self.too_many)
+
+    # ------------------------------------------------------------------ the whole
+
+    def program(self, formula: str, outputs: Mapping[str, Slot], keep_draws: bool) -> Program:
+        """The finished program."""
+        return Program(
+            formula,
+            tuple(self.reads.values()),
+            self.steps,
+            self.size,
+            {name: slot.index for name, slot in outputs.items()},
+            self.drawn if keep_draws else {},
+            outputs[""].batched,
+        )
+
+
+def _add(first: Tensor, *rest: Tensor) -> Tensor:
+    for term in rest:
+        first = first + term
+    return first

@@ -1,0 +1,214 @@
+"""A straight-line program: what a loss becomes when it is planned.  It prints itself, and runs without interpreting anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probflow.distributions import Samples
+from probflow.distributions.checks import deferred
+from probflow.distributions.values import check_mapping, check_missing
+from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
+from probflow.printing import shape_text
+
+BATCH = 0
+"""The slot of the batch size."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op: ``slots[out] = run(*(slots[i] for i in args))``."""
+
+    kind: str
+    args: tuple[int, ...]
+    out: int
+    run: Callable[..., Any] = field(repr=False)
+    text: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A free variable and where its value goes; `number` where a bare number will do."""
+
+    name: str
+    slot: int
+    lead: int = 0
+    number: bool = False
+
+
+class Program:
+    """Steps in order, with the slots that they no longer need."""
+
+    def __init__(
+        self,
+        formula: str,
+        reads: Sequence[Read],
+        steps: Sequence[Step],
+        size: int,
+        outputs: Mapping[str, int],
+        draws: Mapping[str, tuple[int, int, int]],
+        batched: bool,
+    ) -> None:
+        self.formula, self.reads, self.size, self.batched = formula, tuple(reads), size, batched
+        self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
+        self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
+        self.steps = _needed(steps, [*outputs.values(), *(slot for slot, _, _ in draws.values())])
+        self._program = self._compile()
+
+    def _compile(self) -> tuple[tuple[Callable[..., Any], tuple[int, ...], int, tuple[int, ...]], ...]:
+        """The steps with liveness: a slot is emptied after its last reader, so memory peaks where hand-written code would."""
+        kept = {*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH}
+        last: dict[int, int] = {}
+        for place, step in enumerate(self.steps):
+            for slot in step.args:
+                last[slot] = place
+        dead: dict[int, list[int]] = {}
+        for slot, place in last.items():
+            if slot not in kept:
+                dead.setdefault(place, []).append(slot)
+        return tuple((s.run, s.args, s.out, tuple(dead.get(i, ()))) for i, s in enumerate(self.steps))
+
+    # ------------------------------------------------------------------ running
+
+    def run(self, values: Mapping[str, Any]) -> list[Any]:
+        """All slots after running; those not needed for an output are empty."""
+        slots = self._load(values)
+        context = nullcontext() if self._on_cpu(slots) else deferred()
+        try:
+            with context:
+                self._execute(slots)
+        except ProbflowError as error:
+            raise self._explain(error, values) from error.__cause__
+        return slots
+
+    def trace(self, values: Mapping[str, Any]) -> list[Any]:
+        """The bare program, for ``torch.compile``."""
+        slots: list[Any] = [None] * self.size
+        slots[BATCH] = 1
+        for read in self.reads:
+            slots[read.slot] = values[read.name]
+            if not read.number:
+                slots[BATCH] = values[read.name].shape[read.lead]
+        self._execute(slots)
+        return slots
+
+    def _execute(self, slots: list[Any]) -> None:
+        for run, args, out, dead in self._program:
+            slots[out] = run(*[slots[i] for i in args])
+            for i in dead:
+                slots[i] = None
+
+    def _load(self, values: Mapping[str, Any]) -> list[Any]:
+        slots: list[Any] = [None] * self.size
+        batch: int | None = None
+        for read in self.reads:
+            value = values.get(read.name)
+            if read.number:
+                slots[read.slot] = self._number(read.name, values)
+                continue
+            if not isinstance(value, Tensor):
+                self._bad_values(values)
+            lead = read.lead
+            if value.dim() <= lead:
+                raise ShapeError(
+                    f"{self.formula}: {read.name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch.\n"
+                    f"For a single data point write {read.name}[None]."
+                )
+            size = value.shape[lead]
+            if batch is None:
+                batch = size
+            elif size != batch:
+                raise ShapeError(self._batches(values))
+            slots[read.slot] = value
+        slots[BATCH] = 1 if batch is None else batch
+        return slots
+
+    def _number(self, name: str, values: Mapping[str, Any]) -> float | Tensor:
+        if name not in values:
+            self._bad_values(values)
+        value = values[name]
+        if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool):
+            return value
+        raise ValuesError(f"{self.formula}: the parameter {name!r} must be a number or a tensor, got a {type(value).__name__}.")
+
+    def _bad_values(self, values: Mapping[str, Any]) -> None:
+        names = tuple(read.name for read in self.reads)
+        check_missing(values, names, self.formula, "loss.eval")
+        check_mapping({r.name: values[r.name] for r in self.reads if not r.number}, self.formula, names)
+
+    def _batches(self, values: Mapping[str, Any]) -> str:
+        shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in self.reads if not r.number)
+        return f"{self.formula}: the batch sizes differ.\n{shapes}\nDimension 0 of every variable is the batch."
+
+    def _on_cpu(self, slots: list[Any]) -> bool:
+        return all(slots[r.slot].device.type == "cpu" for r in self.reads if isinstance(slots[r.slot], Tensor)) and (
+            bool(self.reads) or not torch.cuda.is_available()
+        )
+
+    def _explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
+        """NaN parameters usually come from NaN data: say so where it is true."""
+        if isinstance(error, ParameterError) or "nan" in str(error):
+            for read in self.reads:
+                value = values[read.name]
+                if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+                    place = (~value.isfinite()).nonzero()[0].tolist()
+                    bad = value[tuple(place)].item()
+                    return ValuesError(
+                        f"{self.formula}: the data contain {bad} in {read.name!r}, at {place}.\n"
+                        f"Remove or replace such rows first: {read.name}.isfinite().all() must hold."
+                    )
+        return error
+
+    # ------------------------------------------------------------------ results
+
+    def value(self, slots: list[Any], name: str = "") -> Tensor:
+        """One output; a batched one has the whole batch."""
+        result = slots[self.outputs[name]]
+        if not isinstance(result, Tensor):
+            result = torch.as_tensor(result)
+        if self.batched and name == "" and (result.dim() == 0 or result.shape[-1] != slots[BATCH]):
+            result = result.expand(*result.shape[:-1], slots[BATCH])
+        return result
+
+    def samples(self, slots: list[Any]) -> Samples:
+        """What was drawn."""
+        drawn = {name: slots[slot][place] for name, (slot, place, _) in self.draws.items()}
+        return Samples(drawn, {name: lead for name, (_, _, lead) in self.draws.items()})
+
+    # ------------------------------------------------------------------ printing
+
+    def __str__(self) -> str:
+        names = {read.slot: read.name for read in self.reads}
+        rows = []
+        if self.reads:
+            rows.append(("read", ", ".join(r.name for r in self.reads), ""))
+        shown = 0
+        for step in self.steps:
+            if step.kind in ("item", "align", "constant"):
+                continue
+            shown += 1
+            rows.append((step.kind, step.text, step.note))
+        width = max((len(text) for _, text, _ in rows), default=0)
+        lines = [f"plan of {self.formula}"]
+        for number, (kind, text, note) in enumerate(rows, start=1):
+            lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}  {note}".rstrip())
+        return "\n".join(lines) if names or rows else lines[0]
+
+    __repr__ = __str__
+
+
+def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
+    """The steps that an output depends on, in order."""
+    wanted = set(outputs)
+    kept = []
+    for step in reversed(steps):
+        if step.out in wanted:
+            kept.append(step)
+            wanted.update(step.args)
+    return tuple(reversed(kept))
