@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from probflow._typing import Shape, Values
 from probflow.distributions.base import Distribution, Factor
+from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import Samples
 from probflow.errors import ArgumentError
 
@@ -26,7 +26,7 @@ def ancestral(
     values, dims = dict(known), dict(leads)
     base: Shape = ()
     for name, value in known.items():  # sample dimensions that the given values already have
-        base = tuple(torch.broadcast_shapes(base, value.shape[: leads[name]]))
+        base = broadcast(base, value.shape[: leads[name]])
     to_draw = [p.factors[i] for i in p.graph.order if not all(v in known for v in p.factors[i].var)]
     to_draw = [factor for factor in to_draw if factor.var]
     for factor in p.factors:
@@ -54,9 +54,12 @@ def _means(means: tuple[Tensor, ...], lead: int, batch: int) -> tuple[Tensor, ..
 def _check_drawable(factor: Factor, known: Values, reparam: bool) -> None:
     given = [v for v in factor.var if v in known]
     if given:
-        raise ArgumentError(f"{factor.statement}: {', '.join(given)} is given, but its factor draws all of {', '.join(factor.var)} together.")
+        raise ArgumentError(
+            f"{factor.statement}: {', '.join(given)} is given, but this factor draws {', '.join(factor.var)} together.\n"
+            "Give all of them, or none."
+        )
     if reparam and not factor.reparameterised:
         raise ArgumentError(
-            f"{factor.statement} ({type(factor).__name__}) has no reparameterised draw, so reparam=True has no gradient to keep.\n"
+            f"{factor.statement} ({type(factor.origin).__name__}) has no reparameterised draw: reparam=True has no gradient to keep.\n"
             f"Use an expectation, which finds an unbiased gradient: E({factor.name})[...]."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Distribution(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _FREE and _collides(type(self), name, value):
             raise NameCollision(
-                f"{type(self).__name__} cannot have an attribute {name!r} of its own: every distribution has its own {name!r}.\n"
+                f"{type(self).__name__} cannot have an attribute {name!r} of yours: every distribution has its own {name!r}.\n"
                 f"Choose another name, for example self.{name.strip('_')}_net."
             )
         super().__setattr__(name, value)
@@ -121,7 +121,8 @@ class Distribution(nn.Module):
 
         fixed = boundary.check_mapping({**(values or {}), **more}, f"given: {self.statement}", self.var + self.cond_var)
         if not fixed:
-            raise ArgumentError(f"given needs a value: {self.statement} has the variables {', '.join(self.var + self.cond_var)}.")
+            names = ", ".join(self.var + self.cond_var)
+            raise ArgumentError(f"given needs a value: {self.statement} has the variables {names}.")
         boundary.check_unknown(fixed, self.var + self.cond_var, f"given: {self.statement}")
         return fix(self, dict(fixed))
 
@@ -330,6 +331,11 @@ class Factor(Distribution):
     @abstractmethod
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         """Fill in the conditioning variables, in statement order, each with its number of leading sample dimensions."""
+
+    def binder(self, leads: tuple[int, ...]) -> Callable[..., Bound]:
+        """:meth:`bind` for inputs with these numbers of sample dimensions: what a plan calls in every evaluation."""
+        dims = list(leads)
+        return lambda *inputs: self.bind(list(inputs), dims)
 
     def state_count(self) -> int | None:
         """The number of states of a finite factor, where it is known before a network has run."""

@@ -19,9 +19,10 @@ Complain = Callable[[], Exception | None]
 
 
 class _Pending(threading.local):
-    """The checks of the running evaluation, per thread; None outside a `deferred` block."""
+    """The checks of the running evaluation, per thread; None outside a `deferred` block; lenient inside a `lenient` one."""
 
     items: list[tuple[Tensor, Accept, Complain]] | None = None
+    lenient: bool = False
 
 
 _pending = _Pending()
@@ -39,6 +40,21 @@ def require(reduced: Tensor, accept: Accept, complain: Complain) -> None:
         error = complain()
         if error is not None:
             raise error
+
+
+def is_lenient() -> bool:
+    """Whether elements whose fault would show in the result need not be looked for now."""
+    return _pending.lenient
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Inside, NaN and infinite parameters are not searched for: the caller looks at the result, and searches if it is not finite."""
+    before, _pending.lenient = _pending.lenient, True
+    try:
+        yield
+    finally:
+        _pending.lenient = before
 
 
 def compiling() -> bool:

@@ -14,7 +14,7 @@ def describe(p: Distribution) -> str:
         return f"{whole}: {factors[0].describe()}{_network(factors[0])}"
     lines = [f"{whole} = {' '.join(str(f.statement) for f in factors)}"]
     width = max(len(str(f.statement)) for f in factors)
-    lines += [f"  {str(f.statement):<{width}}  {f.describe()}{_network(f)}" for f in factors]
+    lines += [f"  {f.statement!s:<{width}}  {f.describe()}{_network(f)}" for f in factors]
     return "\n".join(lines)
 
 

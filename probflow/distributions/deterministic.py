@@ -40,7 +40,9 @@ class Deterministic(Networked):
         parsed = make_statement(statement, var=var, cond_var=cond_var, name=name)
         super().__init__(parsed, network, parsed.cond_var)
         if not self._source:
-            raise ArgumentError(f"Deterministic {parsed} needs a network: Deterministic(\"{parsed}\", network), or a subclass with forward.")
+            raise ArgumentError(
+                f"Deterministic {parsed} needs a network: Deterministic(\"{parsed}\", network), or a subclass with forward."
+            )
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         folded, front = fold(inputs, leads)
@@ -51,7 +53,8 @@ class Deterministic(Networked):
                 raise NetworkError(f"{self.statement}: {name} must be a tensor, got a {type(tensor).__name__}.")
             if tensor.dim() == 0 or tensor.shape[0] != batch:
                 raise ShapeError(
-                    f"{self.statement}: {name} has shape {shape_text(tensor.shape)}, but dimension 0 must be the batch, {batch}."
+                    f"{self.statement}: {name} has shape {shape_text(tensor.shape)}, but dimension 0 must be the batch, "
+                    f"of size {batch}."
                 )
         if len(front) > 1:
             outputs = tuple(t.unflatten(0, front) for t in outputs)
@@ -61,7 +64,10 @@ class Deterministic(Networked):
         if isinstance(outputs, dict):
             for name in outputs:
                 if name not in self.var:
-                    raise NetworkError(f"{self.statement}: the network returned {name!r}, not a variable.{did_you_mean(name, self.var)}")
+                    raise NetworkError(
+                        f"{self.statement}: the network returned {name!r}, which is none of its variables "
+                        f"({', '.join(self.var)}).{did_you_mean(name, self.var)}"
+                    )
             missing = [n for n in self.var if n not in outputs]
             if missing:
                 raise NetworkError(f"{self.statement}: the network's dict lacks {', '.join(map(repr, missing))}.")
@@ -92,7 +98,8 @@ class PointBound(Bound):
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         raise self.no_density(
-            "it is a point mass", f"Marginalise it: p.marginalize_var({self.statement.var[0]!r}) substitutes it, or take it inside E(...)[...]."
+            "it is a point mass",
+            f"Marginalise it: p.marginalize_var({self.statement.var[0]!r}) substitutes it, or take it inside E(...)[...].",
         )
 
     def insert(self, depth: int) -> PointBound:

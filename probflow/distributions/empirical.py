@@ -43,13 +43,17 @@ class EmpiricalDistribution(Factor):
             var = list(data)
         super().__init__(make_statement(statement, var=var, name=name, default_name="p_{data}"))
         if self.cond_var:
-            raise ArgumentError(f"{self.statement}: data are not conditioned on anything; write \"p_{{data}}({', '.join(self.var + self.cond_var)})\".")
+            everything = ", ".join(self.var + self.cond_var)
+            raise ArgumentError(f"{self.statement}: data are not conditioned on anything; write \"{self.name}({everything})\".")
         rows = {self.var[0]: data} if isinstance(data, Tensor) else check_mapping(data, f"Data {self.statement}", self.var)
         if set(rows) != set(self.var):
-            raise ArgumentError(f"{self.statement}: the data are for {', '.join(rows)}.")
+            raise ArgumentError(
+                f"{self.statement}: the data are for {', '.join(rows)}; they must be for {', '.join(self.var)}."
+            )
         sizes = {n: rows[n].shape[0] if rows[n].dim() else 0 for n in self.var}
         if len(set(sizes.values())) != 1 or 0 in sizes.values():
-            raise ShapeError(f"{self.statement}: every variable needs the same number of rows, got " + ", ".join(f"{n} {shape_text(rows[n].shape)}" for n in self.var) + ".")
+            shapes = ", ".join(f"{n} {shape_text(rows[n].shape)}" for n in self.var)
+            raise ShapeError(f"{self.statement}: every variable needs the same number of rows, at least one; got {shapes}.")
         for index, variable in enumerate(self.var):
             self.register_buffer(f"_rows{index}", rows[variable], persistent=False)
 

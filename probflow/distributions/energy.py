@@ -51,7 +51,8 @@ class CustomProb(Networked):
         return _EnergyBound(self, self.statement, inputs, leads, tuple(front))
 
     def check_sampler(self) -> None:
-        raise unsampled(self, "its density is known up to a constant only", "Fit a distribution to it: KL(q, p) with a q that can be sampled.")
+        instead = "Fit a distribution to it: KL(q, p) with a q that can be sampled."
+        raise unsampled(self, "its density is known up to a constant only", instead)
 
     def describe(self) -> str:
         return f"CustomProb (unnormalised) {self.source_text() and 'from ' + self.source_text()}".rstrip()

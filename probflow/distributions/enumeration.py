@@ -19,8 +19,8 @@ def enumerated_log_prob(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """log p at every joint state of the finite `names` (deterministic ones are substituted).
 
-    Returns the log-density, ``(S_n, ..., S_1, *lead, batch)``, and the states of each finite name, ``(S, *event)``, in the order
-    S_1, ..., S_n of `p`'s topological order.
+    Returns the log-density, ``(S_n, ..., S_1, *lead, batch)``, and the states of each finite name, ``(S, *event)``, in the
+    order S_1, ..., S_n of `p`'s topological order.
     """
     values, leads = dict(values), dict(leads)
     depth = max(leads.values(), default=0)

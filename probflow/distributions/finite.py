@@ -9,6 +9,7 @@ from torch import Tensor
 
 from probflow._typing import Shape
 from probflow.distributions.bound import Bound, inserted_front
+from probflow.distributions.index import draw_index
 from probflow.errors import SupportError
 from probflow.graph import Statement
 
@@ -21,9 +22,7 @@ class FiniteBound(Bound):
         self.front = tuple(log_probs.shape[1:])
 
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
-        probs = self.log_probs.movedim(0, -1).exp()
-        probs = probs.expand(*self.front[:-1], batch, probs.shape[-1])
-        index = torch.distributions.Categorical(probs=probs, validate_args=False).sample(sample_shape)
+        index = draw_index(self.log_probs, sample_shape, batch)
         return tuple(points[index] for points in self.points)
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
@@ -31,7 +30,7 @@ class FiniteBound(Bound):
         match: Tensor | None = None
         for value, own, points in zip(values, leads, self.points, strict=True):
             if not value.is_floating_point() and points.is_floating_point() and value.dim() == own + points.dim() - 1:
-                value = torch.nn.functional.one_hot(value.long(), points.shape[-1]).to(points.dtype)
+                value = (value[..., None] == torch.arange(points.shape[-1], device=value.device)).to(points.dtype)
             event = points.dim() - 1
             equal = (value.unsqueeze(0) == points.reshape(-1, *[1] * (own + 1), *points.shape[1:]).to(value.dtype))
             equal = equal.flatten(-event).all(-1) if event else equal  # (S, *own lead, batch)
@@ -40,7 +39,11 @@ class FiniteBound(Bound):
         if match is None:
             raise SupportError(f"{self.statement} has no variable.")
         if check and not bool(match.any(0).all()):
-            raise SupportError(f"{self.statement}: a value is not one of its {self.points[0].shape[0]} states.")
+            place = (~match.any(0)).nonzero()[0].tolist()
+            names = ", ".join(map(repr, self.statement.var))
+            raise SupportError(
+                f"{self.statement}: the value of {names} in row {place[-1]} is not one of its {self.points[0].shape[0]} states."
+            )
         table = self.log_probs.reshape(-1, *[1] * (lead - self.lead), *self.front)
         return torch.where(match, table, -torch.inf).logsumexp(0)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from probflow._typing import Shape
+from probflow._typing import Names, Shape
 from probflow.distributions.base import Distribution, Factor, unsampled
 from probflow.distributions.bound import Bound
 from probflow.distributions.joint import product
-from probflow.errors import ArgumentError
+from probflow.distributions.shapes import broadcast
+from probflow.errors import ArgumentError, ShapeError
 from probflow.graph import Statement
 
 
@@ -34,7 +34,9 @@ class Given(Factor):
         if observed and len(observed) != len(whole.var):
             raise ArgumentError(f"given: {whole} draws {', '.join(whole.var)} together; observe all of them or none.")
         super().__init__(
-            Statement(whole.name, tuple(n for n in whole.var if n not in fixed), tuple(n for n in whole.cond_var if n not in fixed))
+            Statement(
+                whole.name, tuple(n for n in whole.var if n not in fixed), tuple(n for n in whole.cond_var if n not in fixed)
+            )
         )
         self.factor = factor
         self._fixed = tuple(fixed)
@@ -43,9 +45,35 @@ class Given(Factor):
                 raise ArgumentError(f"given: the value of {self._fixed[index]!r} has no batch dimension; write value[None].")
             self.register_buffer(f"_fixed{index}", value, persistent=False)
         self.finite, self.reparameterised = factor.finite and not observed, factor.reparameterised
+        self.normalised = factor.normalised and not observed
+        sizes = {n: v.shape[0] for n, v in fixed.items() if v.shape[0] != 1}
+        if len(set(sizes.values())) > 1:
+            rows = ", ".join(f"{n}: {size}" for n, size in sizes.items())
+            raise ShapeError(f"given: the values for {whole} have different batch sizes ({rows}); dimension 0 is the batch.")
 
     def _value(self, name: str) -> Tensor:
         return getattr(self, f"_fixed{self._fixed.index(name)}")
+
+    @property
+    def fixed_batch(self) -> int | None:
+        sizes = [size for n in self._fixed if (size := self._value(n).shape[0]) != 1]
+        return sizes[0] if sizes else self.factor.fixed_batch
+
+    def state_count(self) -> int | None:
+        return self.factor.state_count() if self.var else None
+
+    @property
+    def hidden_var(self) -> Names:
+        return self.factor.hidden_var
+
+    def _posterior(self, wanted: Names) -> Distribution:
+        if not set(wanted) <= set(self.hidden_var):
+            return super()._posterior(wanted)
+        return fix(self.factor._posterior(wanted), {n: self._value(n) for n in self._fixed})
+
+    def _for(self, known: frozenset[str]) -> Distribution:
+        part = self.factor._for(known | frozenset(self._fixed))
+        return self if part is self.factor else fix(part, {n: self._value(n) for n in self._fixed})
 
     @property
     def event_ranks(self) -> tuple[int | None, ...]:
@@ -53,11 +81,11 @@ class Given(Factor):
 
     @property
     def kind(self) -> object:
-        return self.factor.kind
+        return self.factor.kind if self.var else type(self)
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         known = dict(zip(self.cond_var, zip(inputs, leads, strict=True), strict=True))
-        batch = max((t.shape[lead] for t, lead in known.values()), default=1)
+        batch = max((t.shape[lead] for t, lead in known.values()), default=self.fixed_batch or 1)
         tensors, dims = [], []
         for name in self.factor.cond_var:
             tensor, lead = known[name] if name in known else (_spread(self._value(name), batch), 0)
@@ -88,7 +116,7 @@ class _Observed(Bound):
 
     def __init__(self, statement: Statement, bound: Bound, values: tuple[Tensor, ...]) -> None:
         self.statement, self.bound, self.values = statement, bound, values
-        self.front: Shape = tuple(torch.broadcast_shapes(bound.front, values[0].shape[:1]))
+        self.front: Shape = broadcast(bound.front, values[0].shape[:1])
 
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
         raise self.no_sampler("it is observed", "Fit q with ELBO(p, q).")

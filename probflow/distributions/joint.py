@@ -30,7 +30,9 @@ class Joint(Distribution):
         owners: dict[str, Factor] = {}
         for factor in sorted(factors, key=lambda f: str(f.statement)):
             if all(factor.origin is not other for other in owners.values()):
-                owners[str(factor.statement)] = factor.origin
+                label = str(factor.statement)  # two observed factors may read the same, p(|z)
+                alike = sum(name == label or name.startswith(label + "#") for name in owners)
+                owners[f"{label}#{alike + 1}" if alike else label] = factor.origin
         for label, origin in owners.items():
             self.add_module(label, origin)
 
@@ -41,6 +43,12 @@ class Joint(Distribution):
     @property
     def graph(self) -> FactorGraph:
         return self._graph
+
+    def _for(self, known: frozenset[str]) -> Distribution:
+        parts = [factor._for(known | frozenset(self.var)) for factor in self._factors]
+        if all(part is factor for part, factor in zip(parts, self._factors, strict=True)):
+            return self
+        return product(tuple(factor for part in parts for factor in part.factors))
 
     @property
     def statement(self) -> Statement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from probflow._typing import Names, Shape
@@ -11,6 +10,7 @@ from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound, inserted_front
 from probflow.distributions.enumeration import enumerated_log_prob, summable
 from probflow.distributions.joint import product
+from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
 from probflow.errors import ArgumentError, CycleError
 from probflow.graph import Statement
@@ -48,6 +48,7 @@ class Marginal(Factor):
         self.joint, self.gone = joint, gone
         hidden = [f for f in joint.factors if set(f.var) & set(gone)]
         self.reparameterised = all(f.reparameterised for f in joint.factors)
+        self.normalised = all(f.normalised for f in joint.factors)
         self.exact = all(summable(f) and set(f.var) <= set(gone) for f in hidden)
 
     @property
@@ -55,9 +56,13 @@ class Marginal(Factor):
         ranks = self.joint._event_ranks()
         return tuple(ranks[n] for n in self.var)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        return next((f.fixed_batch for f in self.joint.factors if f.fixed_batch is not None), None)
+
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         fronts = [t.shape[: lead + 1] for t, lead in zip(inputs, leads, strict=True)]
-        front = tuple(torch.broadcast_shapes(*fronts)) if fronts else (1,)
+        front = broadcast(*fronts, (self.fixed_batch or 1,))
         return _MarginalBound(self, self.statement, inputs, leads, front)
 
     def check_sampler(self) -> None:
@@ -87,7 +92,7 @@ class _MarginalBound(Bound):
             names = ", ".join(owner.gone)
             raise self.no_density(
                 f"the integral over {names} is not known exactly",
-                f"Use a bound: ELBO(p, q) with q({names}|{', '.join(self.statement.var)}), on the joint {owner.joint.statement}.",
+                f"Use a bound: ELBO(p, q) with q({names}|{','.join(self.statement.var)}), on the joint {owner.joint.statement}.",
             )
         known, dims = self._known()
         known |= dict(zip(owner.var, values, strict=True))

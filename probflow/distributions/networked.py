@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from probflow.graph import Statement
 
 class Networked(Factor):
     """Calls its network with the conditioning variables by name where the names match, else in statement order."""
+
+    network: Callable[..., Any]
 
     def __init__(self, statement: Statement, network: Callable[..., Any] | None, inputs: Names) -> None:
         super().__init__(statement)
@@ -39,21 +41,31 @@ class Networked(Factor):
         if self._source:
             self._keywords = keywords_for(self if network is None else network, inputs, label)
 
-    def call(self, inputs: list[Tensor]) -> Any:
+    def call(self, inputs: Sequence[Tensor]) -> Any:
         """The network's output; its failure as an error in the user's notation."""
-        network = self if self._source == "forward" else self.network
-        try:
-            if self._keywords is None:
-                return network(*inputs)
-            return network(**dict(zip(self._keywords, inputs, strict=True)))
-        except ProbflowError:
-            raise
-        except Exception as error:
-            if compiling():
-                raise
-            from probflow.distributions.diagnose import network_error
+        return self.caller()(*inputs)
 
-            raise network_error(self, self._inputs, inputs, error) from error
+    def caller(self) -> Callable[..., Any]:
+        """The network as a function of its inputs in statement order, looked up anew at each call."""
+        modules, keywords = self._modules, self._keywords
+        own = self if self._source == "forward" else self.__dict__.get("network")
+
+        def run(*inputs: Tensor) -> Any:
+            network: Any = modules["network"] if own is None else own
+            try:
+                if keywords is None:
+                    return network(*inputs)
+                return network(**dict(zip(keywords, inputs, strict=True)))
+            except ProbflowError:
+                raise
+            except Exception as error:
+                if compiling():
+                    raise
+                from probflow.distributions.diagnose import network_error
+
+                raise network_error(self, self._inputs, list(inputs), error) from error
+
+        return run
 
     def source_text(self) -> str:
         """Where its numbers come from, for printing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -14,9 +15,10 @@ from torch import distributions as td
 from probflow._typing import NamesLike, Shape
 from probflow.distributions import domains
 from probflow.distributions.bound import Bound, inserted_front
-from probflow.distributions.checks import compiling
+from probflow.distributions.checks import compiling, is_lenient
 from probflow.distributions.domains import Domain
 from probflow.distributions.networked import Networked
+from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import as_shape, fold, insert_axis
 from probflow.errors import (
     ArgumentError,
@@ -32,6 +34,8 @@ from probflow.printing import did_you_mean, shape_text
 
 Params = dict[str, Tensor]
 
+_WIDE = (torch.float32, torch.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Family:
@@ -45,6 +49,7 @@ class Family:
     event_rank: rightmost dimensions of one event (1 for a vector-valued family).
     states: all values of one event, ``(S, *event)``, for a finite family; None where these parameters give no common list.
     log_prob, rsample: the formula itself, where it is faster or more exact than torch's.
+    event_log_prob: the formula with the sum over the last dimensions in it, where that saves work.
     prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
         leading sample dimensions, the event shape, and a label for errors.
     check: what the parameters must satisfy together (low < high); raises ParameterError, given a label.
@@ -58,12 +63,20 @@ class Family:
     defaults: Mapping[str, float] = field(default_factory=dict)
     states: Callable[[Params], Tensor | None] | None = None
     log_prob: Callable[[Params, Tensor], Tensor] | None = None
+    event_log_prob: Callable[[Params, Tensor, int], Tensor] | None = None
     rsample: Callable[[Params, Shape], Tensor] | None = None
     prepare: Callable[[Tensor, int, Shape, str], Tensor] | None = None
     check: Callable[[Params, str], None] | None = None
     reparameterised: bool | None = None
     entropy: bool | None = None
     name: str = ""  # set by the class that the row belongs to
+
+    def __post_init__(self) -> None:
+        ranks = {domain.rank for domain in self.params.values()}
+        object.__setattr__(self, "one_rank", ranks.pop() if len(ranks) == 1 else None)
+
+    one_rank: int | None = field(init=False, default=None)
+    """The rank that all parameters share, if they do."""
 
     @property
     def has_rsample(self) -> bool:
@@ -83,17 +96,26 @@ class Family:
 class FamilyBound(Bound):
     """A family with its parameters: tensors of shape ``(*lead, batch, *event)``, some perhaps with fewer leading dimensions."""
 
-    def __init__(self, family: Family, statement: Statement, params: Params, front: Shape, extra: int) -> None:
+    def __init__(
+        self, family: Family, statement: Statement, params: Params, front: Shape, extra: int, event: Shape | None = None
+    ) -> None:
         self.family, self.statement, self.params, self.front = family, statement, params, front
         self.extra = extra  # event dimensions beyond those of one event of the family
         self._torch: td.Distribution | None = None
-        self._event: Shape | None = None
+        self._event = event
+
+    @property
+    def full(self) -> Params:
+        """The parameters with the whole event; in `params` a number may stand for every element."""
+        if all(tensor.dim() == 0 for tensor in self.params.values()):
+            return {name: tensor.expand(1, *self.event) for name, tensor in self.params.items()}
+        return self.params
 
     @property
     def torch(self) -> td.Distribution:
         """The torch distribution."""
         if self._torch is None:
-            self._torch = self.family.torch_class(**self.params, validate_args=False)
+            self._torch = self.family.torch_class(**self.full, validate_args=False)
         return self._torch
 
     @property
@@ -113,13 +135,16 @@ class FamilyBound(Bound):
         first = shapes[0]
         if all(shape == first for shape in shapes):
             return tuple(first)
-        return tuple(torch.broadcast_shapes(*shapes))
+        return broadcast(*shapes)
 
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
         front = (*self.front[:-1], batch)
         if self.family.rsample is not None:
-            with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
-                return (self.family.rsample(self.params, sample_shape + front + self.event),)
+            shape = sample_shape + front + self.event
+            if reparam:
+                return (self.family.rsample(self.params, shape),)
+            with torch.no_grad():
+                return (self.family.rsample(self.params, shape),)
         dist = self.torch
         full = front + self.event[: self.extra]
         if tuple(dist.batch_shape) != full:
@@ -127,16 +152,28 @@ class FamilyBound(Bound):
         return (dist.rsample(sample_shape) if reparam else dist.sample(sample_shape),)
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
-        (value,), (lead,) = values, leads
-        if self.family.prepare is not None:
-            value = self.family.prepare(value, lead, self.event, self._name())
-        if value.shape[lead + 1 :] != self.event or (self.batch != 1 and value.shape[lead] not in (1, self.batch)):
-            self._wrong_shape(value, lead)
+        family = self.family
+        value = self.prepared(values[0], leads[0])
         if check and not compiling():
-            self._check_support(value)
-        formula = self.family.log_prob
-        density = self.torch.log_prob(value) if formula is None else formula(self.params, value)
+            support = family.support
+            if not (support.__class__ is Domain and support.contagious and is_lenient()):
+                self._check_support(value)
+        if family.event_log_prob is not None:
+            return family.event_log_prob(self.params, value, self.extra)
+        density = self.torch.log_prob(value) if family.log_prob is None else family.log_prob(self.params, value)
         return sum_event(density, self.extra)
+
+    def prepared(self, value: Tensor, lead: int) -> Tensor:
+        """A value as the formula takes it (class indices as one-hot vectors), its shape checked."""
+        event = self._event
+        if event is None:
+            event = self.event
+        if self.family.prepare is not None:
+            value = self.family.prepare(value, lead, event, self._name())
+        shape, batch = value.shape, self.front[-1]
+        if shape[lead + 1 :] != event or (shape[lead] != batch and batch != 1 and shape[lead] != 1):
+            self._wrong_shape(value, lead)
+        return value
 
     def _name(self) -> str:
         return f"{self.statement}: the value of {self.statement.var[0]!r}"
@@ -148,6 +185,12 @@ class FamilyBound(Bound):
         hint = ""
         if value.dim() == lead + len(self.event) and tuple(value.shape[lead:]) == self.event:
             hint = f"\nDimension 0 must be the batch: for one data point write {self.statement.var[0]}[None]."
+        elif self.event == () and value.dim() > lead + 1:
+            shape = list(value.shape[lead + 1 :])
+            hint = (
+                f"\nDeclare the event: features_shape={shape}. Or, if the first dimensions are samples: "
+                f"log_prob(values, sample_dims={value.dim() - 1})."
+            )
         raise ShapeError(
             f"{self._name()} has shape {got}, but its parameters need ({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})"
             f"{front}.{hint}"
@@ -173,7 +216,7 @@ class FamilyBound(Bound):
             name: insert_axis(tensor, tensor.dim() - rank - self.family.params[name].rank, depth)
             for name, tensor in self.params.items()
         }
-        return FamilyBound(self.family, self.statement, params, inserted_front(self.front, depth), self.extra)
+        return FamilyBound(self.family, self.statement, params, inserted_front(self.front, depth), self.extra, self._event)
 
     def mean(self) -> tuple[Tensor, ...]:
         return (self._moment("mean"),)
@@ -205,9 +248,15 @@ class FamilyBound(Bound):
             count *= size
         if single.shape[0] ** count > limit:
             return None
-        index = torch.tensor(list(itertools.product(range(single.shape[0]), repeat=count)), device=single.device)
-        values = single[index.reshape(-1)].reshape(-1, *[1] * (self.lead + 1), *event)
-        return (values,)
+        if count != 1:
+            index = torch.tensor(list(itertools.product(range(single.shape[0]), repeat=count)), device=single.device)
+            single = single[index.reshape(-1)]
+        return (single.reshape(-1, *[1] * (self.lead + 1), *event),)
+
+
+def _positive(tensor: Tensor) -> bool:
+    """A glance at the smallest element; anything doubtful is looked at again."""
+    return tensor.is_cpu and tensor.numel() > 0 and tensor.detach().amin().item() > 0
 
 
 def sum_event(tensor: Tensor, dims: int) -> Tensor:
@@ -259,6 +308,7 @@ class Parametric(Networked):
             raise ArgumentError(f"{label} must have exactly one variable, got {', '.join(self.var)}; use a product for several.")
         self._features = as_shape(features_shape, f"{label}: features_shape") if features_shape is not None else None
         self._strings: dict[str, int] = {}
+        self._seen: tuple[str, ...] | None = None  # names that the network returned, once they have been checked
         self._constants: tuple[str, ...] = ()
         self._take_constants(params, label)
         used = bool(self._source) or set(self._strings.values()) == set(range(len(self.cond_var)))
@@ -362,7 +412,8 @@ class Parametric(Networked):
             return (len(self._features),)
         if self._source or self._strings:
             return (None,)
-        return (self._constant_rank() + self.family.event_rank,)
+        rank = self._constant_rank() + self.family.event_rank
+        return (rank or None,)  # numbers alone declare nothing: a forgotten features_shape must not make (128, 64) samples
 
     def _constant_rank(self) -> int:
         return max((getattr(self, n).dim() - self.family.params[n].rank for n in self._constants), default=0)
@@ -373,21 +424,100 @@ class Parametric(Networked):
         states = self.bind([], []).states(2**62)
         return None if states is None else states[0].shape[0]
 
+    def binder(self, leads: tuple[int, ...]) -> Callable[..., Bound]:
+        if self._source and leads and not any(leads) and not self._strings and not self._constants:
+            return self._plain_binder()
+        if not self._source and not self._strings:
+            return self._bind_constants
+        return super().binder(leads)
+
+    def _plain_binder(self) -> Callable[..., Bound]:
+        """All parameters from the network, no sample dimensions: the common case, with nothing in the way."""
+        call, usual = self.caller(), self._usual
+
+        def run(*inputs: Tensor) -> Bound:
+            outputs = call(*inputs)
+            front = (inputs[0].shape[0],)
+            bound = usual(outputs, front)
+            return self._finish(outputs, list(inputs), [0] * len(inputs), list(inputs), front) if bound is None else bound
+
+        return run
+
+    def _bind_constants(self) -> Bound:
+        return self._all_numbers() or self._assemble({}, (1,), None)
+
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
+        if not self._source:
+            return self._finish(None, inputs, leads, [], (1,)) if self._strings else self._bind_constants()
+        folded, front = fold(inputs, leads)
+        outputs = self.call(folded)
+        bound = None if self._strings or self._constants else self._usual(outputs, front)
+        return bound or self._finish(outputs, inputs, leads, folded, front)
+
+    def _finish(self, outputs: Any, inputs: list[Tensor], leads: list[int], folded: list[Tensor], front: Shape) -> Bound:
+        """Network outputs, inputs used as parameters, and constants, put together and checked."""
         params: Params = {}
         extra: int | None = None  # event dimensions beyond one event of the family
-        front: Shape = (1,)
         if self._source:
-            folded, front = fold(inputs, leads)
-            params = self._named(self.call(folded))
+            params = self._named(outputs)
             extra = self._check_returned(params, folded)
             if len(front) > 1:
                 params = {n: t.unflatten(0, front) if t.dim() and t.shape[0] != 1 else t for n, t in params.items()}
         for name, place in self._strings.items():
             params[name] = inputs[place]
             extra = max(extra or 0, inputs[place].dim() - leads[place] - 1 - self.family.params[name].rank)
-            front = tuple(torch.broadcast_shapes(front, inputs[place].shape[: leads[place] + 1]))
+            front = broadcast(front, inputs[place].shape[: leads[place] + 1])
         return self._assemble(params, front, extra)
+
+    def _usual(self, outputs: Any, front: Shape) -> FamilyBound | None:
+        """The common case, without detours: all parameters from the network, in a dict seen before, all of one shape."""
+        if type(outputs) is not dict or tuple(outputs) != self._seen:
+            return None
+        family = self.family
+        rank = family.one_rank
+        shape: torch.Size | None = None
+        for tensor in outputs.values():
+            if shape is None:
+                shape, dtype = tensor.shape, tensor.dtype
+            elif tensor.shape != shape or tensor.dtype != dtype:
+                return None
+        if shape is None or rank is None or dtype not in _WIDE or len(shape) <= rank:
+            return None
+        if shape[0] != (front[0] if len(front) == 1 else math.prod(front)):
+            return None
+        event = tuple(shape[1:]) if rank == family.event_rank else None
+        if self._features is not None and event != self._features:
+            return None
+        if not compiling():
+            quick = is_lenient()
+            for name, domain in family.params.items():
+                if name in outputs and not (quick and (domain.contagious or (domain is domains.positive and _positive(outputs[name])))):
+                    self._check_domain(name, outputs[name])
+            if family.check is not None:
+                family.check(outputs, str(self.statement))
+        if len(front) > 1:
+            outputs = {name: tensor.unflatten(0, front) for name, tensor in outputs.items()}
+        return FamilyBound(family, self._statement, outputs, front, len(shape) - 1 - rank, event)
+
+    def _all_numbers(self) -> FamilyBound | None:
+        """Constants that are single numbers stay so: they broadcast against whatever meets them."""
+        family, params = self.family, {}
+        if family.one_rank != 0 or family.event_rank or family.defaults:
+            return None
+        for name in self._constants:
+            tensor = self._buffers.get(name)
+            tensor = self._parameters[name] if tensor is None else tensor
+            if tensor is None or tensor.dim():
+                return None
+            params[name] = tensor
+        if not compiling():
+            for name, tensor in params.items():
+                if tensor.requires_grad:
+                    self._check_domain(name, tensor)
+            if family.check is not None:
+                family.check(params, str(self.statement))
+        event = self._features or ()
+        return FamilyBound(family, self.statement, params, (1,), len(event), event)
 
     def _assemble(self, params: Params, front: Shape, varying: int | None) -> FamilyBound:
         """Network outputs and constants, all with the same number of event dimensions."""
@@ -395,8 +525,10 @@ class Parametric(Networked):
         extra = varying
         if extra is None:
             extra = self._constant_rank() if self._features is None else len(self._features) - family.event_rank
+        coarse: Params = {}
         for name, tensor in params.items():
             if tensor.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(tensor.device.type):
+                coarse[name] = tensor
                 params[name] = tensor.float()  # log and lgamma of 8-bit mantissas are noise
             elif not tensor.is_floating_point():
                 floats = (t.dtype for t in params.values() if t.is_floating_point())
@@ -415,7 +547,7 @@ class Parametric(Networked):
         if not compiling():
             for name, tensor in params.items():
                 if name not in self._constants or tensor.requires_grad:  # buffers were checked at construction
-                    self._check_domain(name, tensor, str(self.statement))
+                    self._check_domain(name, coarse.get(name, tensor))  # a bfloat16 softmax sums to 1 as bfloat16 does
             if family.check is not None:
                 family.check(params, str(self.statement))
         bound = FamilyBound(family, self.statement, params, front, extra)
@@ -436,7 +568,7 @@ class Parametric(Networked):
             outer = self._features[: extra] if self._features is not None else None
             if outer is None:
                 shapes = [getattr(self, n).shape[: getattr(self, n).dim() - self.family.params[n].rank] for n in self._constants]
-                outer = tuple(torch.broadcast_shapes(*shapes))
+                outer = broadcast(*shapes)
             if tuple(view.shape[1 : 1 + extra]) != outer:
                 view = view.expand(1, *outer, *view.shape[1 + extra :])
         return view
@@ -469,6 +601,8 @@ class Parametric(Networked):
             if name in self._constants or name in self._strings:
                 raise NetworkError(f"{self.statement}: {name!r} is given at construction and returned by the network; remove one.")
         self._check_complete(set(named) | set(self._constants) | set(self._strings), f"{self.statement}: the network's output")
+        if not (self._constants or self._strings or any(n not in named for n in self.family.defaults)):
+            self._seen = tuple(named)
         return named
 
     def _free(self) -> list[str]:
@@ -531,14 +665,14 @@ class Parametric(Networked):
             f"({shapes}).\nDimension 0 of every variable is the batch; for one data point write {first}[None]."
         )
 
-    def _check_domain(self, name: str, tensor: Tensor, label: str) -> None:
+    def _check_domain(self, name: str, tensor: Tensor, label: str = "") -> None:
         domain = self.family.params[name]
         if tensor.dim() < domain.rank:
             domain = domains.real if domain.rank else domain
         domain.require(
             tensor,
             lambda offender: ParameterError(
-                f"{label}: {name} must be {domain.text}, got {offender}."
+                f"{label or self.statement}: {name} must be {domain.text}, got {offender}."
                 + ("\nNaN: look at the inputs, the learning rate and the loss of the step before." if "nan" in offender else "")
                 + (f"\nMake it positive, for example {name} = F.softplus(...)." if domain is domains.positive else "")
             ),

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probflow.distributions.base import Factor
+from probflow._typing import Names
+from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
+from probflow.errors import NoSampler
 from probflow.graph import Statement
 
 
@@ -24,10 +26,12 @@ def rename(factor: Factor, table: Mapping[str, str]) -> Factor:
 class Renamed(Factor):
     """A view of `origin`: its parameter, buffer and module tables are the origin's own, so keys and weights are the same."""
 
+    _origin: Factor
+
     def __init__(self, origin: Factor, statement: Statement) -> None:
         super().__init__(statement)
         object.__setattr__(self, "_origin", origin)  # not a submodule: the keys of state_dict stay those of the origin
-        self.finite, self.reparameterised = origin.finite, origin.reparameterised
+        self.finite, self.reparameterised, self.normalised = origin.finite, origin.reparameterised, origin.normalised
         self._share()
 
     def _share(self) -> None:
@@ -58,6 +62,32 @@ class Renamed(Factor):
     def state_count(self) -> int | None:
         return self._origin.state_count()
 
+    @property
+    def fixed_batch(self) -> int | None:
+        return self._origin.fixed_batch
+
+    @property
+    def hidden_var(self) -> Names:
+        return self._origin.hidden_var
+
+    @property
+    def _table(self) -> dict[str, str]:
+        """What each name of the origin is called here."""
+        old, new = self._origin.statement, self.statement
+        return dict(zip(old.var + old.cond_var, new.var + new.cond_var, strict=True))
+
+    def _posterior(self, wanted: Names) -> Distribution:
+        if not set(wanted) <= set(self.hidden_var):
+            return super()._posterior(wanted)
+        return self._origin._posterior(wanted).replace_var(self._table)
+
+    def _for(self, known: frozenset[str]) -> Distribution:
+        part = self._origin._for(frozenset(old for old, new in self._table.items() if new in known))
+        if part is self._origin:
+            return self
+        names = part.var + part.cond_var
+        return part.replace_var({old: new for old, new in self._table.items() if old in names})
+
     def train(self, mode: bool = True) -> Renamed:
         self._origin.train(mode)
         nn.Module.train(self, mode)
@@ -67,4 +97,7 @@ class Renamed(Factor):
         return f"{self._origin.describe()}, renamed from {self._origin.statement}"
 
     def check_sampler(self) -> None:
-        self._origin.check_sampler()
+        try:
+            self._origin.check_sampler()
+        except NoSampler as error:
+            raise NoSampler(str(error).replace(str(self._origin.statement), str(self.statement))) from None

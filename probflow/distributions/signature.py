@@ -32,6 +32,8 @@ def keywords_for(network: Callable[..., Any], cond_var: Names, label: str) -> Na
     names = {p.name for p in named}
 
     if set(cond_var) <= names and {p.name for p in required} <= set(cond_var):
+        if tuple(p.name for p in positional[: len(cond_var)]) == cond_var:
+            return None  # by name and by position are the same
         return cond_var
     wanted = f"{_name(network)}({', '.join(p.name for p in parameters)})"
     if not variadic and not (len([p for p in positional if p.default is kinds.empty]) <= len(cond_var) <= len(positional)):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from probflow._typing import Names, Shape
+from probflow.distributions.shapes import broadcast
 from probflow.errors import ArgumentError, MissingVariable, ShapeError, UnknownVariable, ValuesError
 from probflow.printing import did_you_mean, shape_text
 
@@ -95,12 +95,15 @@ def leading_dims(
             lead = remembered[name]
         elif rank is not None:
             lead = value.dim() - 1 - rank
+            if lead == -1 and value.dim() and not value.is_floating_point():
+                lead = 0  # class indices, of shape (batch,), stand for one-hot vectors, of shape (batch, classes)
         else:
             lead = 0
         if lead < 0 or value.dim() < lead + 1:
             expected = "(batch, ...)" if rank is None else f"(batch{''.join(', ·' for _ in range(rank))})"
             raise ShapeError(
-                f"{what}: {name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch: expected {expected}.\n"
+                f"{what}: {name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch: "
+                f"expected {expected}.\n"
                 f"For a single data point write {name}[None]."
             )
         leads[name] = lead
@@ -120,7 +123,8 @@ def batch_size(values: Mapping[str, Tensor], leads: Mapping[str, int], what: str
                 f"{what}: the batch sizes differ.\n"
                 f"  {first}: {shape_text(values[first].shape)}, batch {size}\n"
                 f"  {name}: {shape_text(value.shape)}, batch {current}\n"
-                "Dimension 0 of every variable is the batch (after sample dimensions, if any)."
+                "Dimension 0 of every variable is the batch. Where sample dimensions stand in front of it, say so: "
+                f"log_prob(values, sample_dims={{{name!r}: 1}})."
             )
     return size
 
@@ -133,8 +137,12 @@ def fold(inputs: list[Tensor], leads: list[int]) -> tuple[list[Tensor], Shape]:
     if not inputs:
         return inputs, (1,)
     lead = max(leads)
+    if lead == 0:
+        size = inputs[0].shape[0]
+        if all(tensor.shape[0] == size for tensor in inputs):
+            return inputs, (size,)
     fronts = [tensor.shape[: own + 1] for tensor, own in zip(inputs, leads, strict=True)]
-    front = torch.broadcast_shapes(*fronts)
+    front = broadcast(*fronts)
     if lead == 0 and all(f == front for f in fronts):
         return inputs, tuple(front)
     folded = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,19 +14,31 @@ from torch.distributions import kl as torch_kl
 from probflow.distributions import Bernoulli, Categorical, Family, Normal, Parametric
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
+from probflow.distributions.checks import compiling
 from probflow.distributions.families import LogNormal
 from probflow.distributions.parametric import FamilyBound, Params, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.printing import shape_text
 
-Formula: TypeAlias = Callable[[Params, Params], Tensor]
+Formula: TypeAlias = Callable[[Params, Params, int], Tensor]
 
 
-def _normal(q: Params, p: Params) -> Tensor:
+def _number(parameter: Tensor) -> Tensor | float:
+    """A constant number as such: subtracting 0 and dividing by 1 are kernels that need not run."""
+    if parameter.dim() or parameter.requires_grad or not parameter.is_cpu or compiling():
+        return parameter
+    return parameter.item()
+
+
+def _normal(q: Params, p: Params, dims: int) -> Tensor:
     # log of the scales, not of their squares: a negative scale must give NaN, not a plausible number
-    ratio = q["scale"] / p["scale"]
-    distance = (q["loc"] - p["loc"]) / p["scale"]
-    return 0.5 * (ratio.square() + distance.square() - 1) - ratio.log()
+    loc, scale = _number(p["loc"]), _number(p["scale"])
+    distance = q["loc"] if isinstance(loc, float) and loc == 0 else q["loc"] - loc
+    ratio = q["scale"]
+    if not (isinstance(scale, float) and scale == 1):
+        ratio, distance = ratio / scale, distance / scale
+    excess = sum_event(torch.add(ratio.log(), distance.square() + ratio.square(), alpha=-0.5), dims)
+    return torch.rsub(excess, -0.5 * math.prod(distance.shape[distance.dim() - dims :]))
 
 
 def _weighted(prob: Tensor, log_ratio: Tensor) -> Tensor:
@@ -34,11 +47,11 @@ def _weighted(prob: Tensor, log_ratio: Tensor) -> Tensor:
     return torch.where(possible, prob * torch.where(possible, log_ratio, 0.0), 0.0)
 
 
-def _bernoulli(q: Params, p: Params) -> Tensor:
+def _bernoulli(q: Params, p: Params, dims: int) -> Tensor:
     a = q["logits"] if "logits" in q else q["probs"].logit()
     b = p["logits"] if "logits" in p else p["probs"].logit()
     log1, log0 = torch.nn.functional.logsigmoid, lambda x: torch.nn.functional.logsigmoid(-x)
-    return _weighted(a.sigmoid(), log1(a) - log1(b)) + _weighted((-a).sigmoid(), log0(a) - log0(b))
+    return sum_event(_weighted(a.sigmoid(), log1(a) - log1(b)) + _weighted((-a).sigmoid(), log0(a) - log0(b)), dims)
 
 
 def _log_probs(params: Params) -> Tensor:
@@ -48,9 +61,9 @@ def _log_probs(params: Params) -> Tensor:
     return (probs / probs.sum(-1, keepdim=True)).log()
 
 
-def _categorical(q: Params, p: Params) -> Tensor:
+def _categorical(q: Params, p: Params, dims: int) -> Tensor:
     log_q, log_p = _log_probs(q), _log_probs(p)
-    return _weighted(log_q.exp(), log_q - log_p).sum(-1)
+    return sum_event(_weighted(log_q.exp(), log_q - log_p).sum(-1), dims)
 
 
 KL: dict[tuple[type[Parametric], type[Parametric]], Formula] = {
@@ -102,8 +115,9 @@ def _check_events(a: FamilyBound, b: FamilyBound) -> None:
 def _apply(a: Bound, b: Bound, formula: Formula) -> Tensor:
     if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
         raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
-    _check_events(a, b)
-    return sum_event(formula(a.params, b.params), a.extra)
+    if a.event != b.event:
+        _check_events(a, b)
+    return formula(a.full if a.front == (1,) else a.params, b.params, a.extra)
 
 
 def _torch(a: Bound, b: Bound, function: Callable[[td.Distribution, td.Distribution], Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from probflow.losses.scalars import Parameter
 from probflow.losses.text import text
 
 _Key = tuple[tuple[tuple[str, int], ...], frozenset[str], bool, bool]
+_NOTHING: frozenset[str] = frozenset()
 
 
 class _Plans:
@@ -53,7 +54,7 @@ def program_for(
     """The program of `loss` for values like these, planned once."""
     plans = _plans(loss)
     leads: tuple[tuple[str, int], ...] = ()
-    numbers: frozenset[str] = frozenset()
+    numbers = _NOTHING
     if values is not None:
         if isinstance(values, Samples):
             leads = tuple((n, d) for n, d in values.sample_dims.items() if d)
@@ -90,7 +91,7 @@ def make_program(
 
 
 def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:
-    if not isinstance(values, Mapping):
+    if values.__class__ is not dict and not isinstance(values, Mapping):
         check_mapping(values, str(loss), loss.input_var)
     while True:
         program = program_for(loss, values, with_terms, keep_draws)

@@ -136,11 +136,7 @@ class Planner:
         inputs = tuple(self.read(name, env) for name in factor.cond_var)
         axes = union(*(slot.axes for slot in inputs))
         lined = tuple(self.aligned(slot, axes) for slot in inputs)
-        leads = [len(slot.axes) for slot in lined]
-
-        def run(*values: Tensor) -> Bound:
-            return factor.bind(list(values), leads)
-
+        run = factor.binder(tuple(len(slot.axes) for slot in lined))
         label = self.labels.text(factor)
         return self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
 
@@ -211,6 +207,9 @@ class Planner:
         inner_sizes = tuple(list(reversed(axes))[d].size or 1 for d in inner)
         shape: Shape = tuple(axis.size or 1 for axis in axes if axis in outer)
 
+        def direct(dist: Bound, batch: int) -> tuple[Tensor, ...]:
+            return dist.draw(shape, batch, True)
+
         def run(dist: Bound, batch: int) -> tuple[Tensor, ...]:
             values = widen(dist, inner, inner_sizes).draw(shape, batch, pathwise)
             return values if pathwise else tuple(value.detach() for value in values)
@@ -221,7 +220,7 @@ class Planner:
         if env.stream:
             note += ", drawn independently"
         slot = self.op(
-            "draw", (factor.var, axes, env.stream, pathwise), (bound,), run, axes, extra=(BATCH,), fresh=True,
+            "draw", (factor.var, axes, env.stream, pathwise), (bound,), direct if pathwise and not inner else run, axes, extra=(BATCH,), fresh=True,
             text=f"{names} ~ {self.labels.text(factor)}", note=note,
         )
         new = dict(env.bound)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from probflow.distributions import Samples
-from probflow.distributions.checks import deferred
+from probflow.distributions.checks import deferred, lenient, require
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.printing import shape_text
@@ -79,13 +79,28 @@ class Program:
     def run(self, values: Mapping[str, Any]) -> list[Any]:
         """All slots after running; those not needed for an output are empty."""
         slots = self._load(values)
-        context = nullcontext() if self._on_cpu(slots) else deferred()
         try:
-            with context:
-                self._execute(slots)
+            if self._on_cpu(slots):
+                with lenient():
+                    self._execute(slots)
+                result = slots[self.outputs[""]]
+                if isinstance(result, Tensor) and not math.isfinite(result.detach().sum().item() if result.dim() else result.item()):
+                    self._look_closer(values)
+            else:
+                with deferred():
+                    with lenient():
+                        self._execute(slots)
+                    result = slots[self.outputs[""]]
+                    if isinstance(result, Tensor) and result.numel():
+                        require(result.detach().sum(), math.isfinite, lambda: self._look_closer(values))
         except ProbflowError as error:
             raise self._explain(error, values) from error.__cause__
         return slots
+
+    def _look_closer(self, values: Mapping[str, Any]) -> None:
+        """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises."""
+        with torch.no_grad():
+            self._execute(self._load(values))
 
     def trace(self, values: Mapping[str, Any]) -> list[Any]:
         """The bare program, for ``torch.compile``."""
@@ -147,9 +162,11 @@ class Program:
         return f"{self.formula}: the batch sizes differ.\n{shapes}\nDimension 0 of every variable is the batch."
 
     def _on_cpu(self, slots: list[Any]) -> bool:
-        return all(slots[r.slot].device.type == "cpu" for r in self.reads if isinstance(slots[r.slot], Tensor)) and (
-            bool(self.reads) or not torch.cuda.is_available()
-        )
+        """Whether checks are decided at once: data on the CPU, or no data and no accelerator."""
+        for read in self.reads:
+            if not read.number:
+                return bool(slots[read.slot].is_cpu)
+        return not torch.cuda.is_available()
 
     def _explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
         """NaN parameters usually come from NaN data: say so where it is true."""

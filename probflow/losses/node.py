@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from probflow._typing import Names, Values
 from probflow.distributions import Samples
 from probflow.errors import LossError
+from probflow.losses import evaluation
 
 if TYPE_CHECKING:
     from probflow.losses.evaluation import PlanLike
@@ -190,8 +191,6 @@ class Loss:
 
     def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
         """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
-        from probflow.losses import evaluation
-
         return evaluation.evaluate(self, {} if values is None else values, return_dict)
 
     def __call__(self, values: Values | None = None) -> Tensor:
@@ -200,20 +199,14 @@ class Loss:
 
     def terms(self, values: Values | None = None) -> dict[str, Tensor]:
         """Every printed term with its value, all from one evaluation."""
-        from probflow.losses import evaluation
-
         return evaluation.terms(self, {} if values is None else values)
 
     def plan(self) -> PlanLike:
         """What will be computed, op by op: ``print(loss.plan())``."""
-        from probflow.losses import evaluation
-
         return evaluation.plan(self)
 
     def module(self) -> nn.Module:
         """An ``nn.Module`` whose ``forward(values)`` is this loss: for torch.compile, DDP, Lightning, Accelerate."""
-        from probflow.losses import evaluation
-
         return evaluation.module(self)
 
 

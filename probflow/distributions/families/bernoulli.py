@@ -8,23 +8,28 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from probflow.distributions.domains import boolean, real, unit_interval
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.parametric import Family, Parametric, Params, sum_event
 
 
-def _log_prob(p: Params, x: Tensor) -> Tensor:
+def _cross_entropy(p: Params, x: Tensor) -> Tensor:
     """Cross-entropy in one kernel; from logits it is exact however large they are."""
     if "logits" in p:
         logits, x = _same_shape(p["logits"], x)
-        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
     probs, x = _same_shape(p["probs"], x)
     if not bool(torch.is_autocast_enabled(probs.device.type)):
-        return -F.binary_cross_entropy(probs, x, reduction="none")  # torch bounds log 0 at -100, and its gradient
+        return F.binary_cross_entropy(probs, x, reduction="none")  # torch bounds log 0 at -100, and its gradient
     with torch.autocast(probs.device.type, enabled=False):
-        return -F.binary_cross_entropy(probs, x, reduction="none")
+        return F.binary_cross_entropy(probs, x, reduction="none")
+
+
+def _event_log_prob(p: Params, x: Tensor, dims: int) -> Tensor:
+    return -sum_event(_cross_entropy(p, x), dims)  # the sign after the sum: one pass over the data less
 
 
 def _same_shape(p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.to(p.dtype)
+    if x.dtype != p.dtype:
+        x = x.to(p.dtype)
     if p.shape == x.shape:
         return p, x
     shape = torch.broadcast_shapes(p.shape, x.shape)
@@ -44,7 +49,7 @@ class Bernoulli(
         either=(("probs", "logits"),),
         support=boolean,
         states=_states,
-        log_prob=_log_prob,
+        event_log_prob=_event_log_prob,
     ),
 ):
     r"""Bernoulli distribution of 0/1 values, elementwise: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch import distributions as td
@@ -21,8 +23,8 @@ def class_indices_to_one_hot(value: Tensor, lead: int, event: Shape, label: str)
     if value.is_floating_point():
         if indices:
             raise ShapeError(
-                f"{label} has shape {shape_text(value.shape)} and dtype {value.dtype}: a Categorical of {event[-1]} classes takes one-hot "
-                f"floats (batch, {event[-1]}) or integer class indices (batch,).\n"
+                f"{label} has shape {shape_text(value.shape)} and dtype {value.dtype}: a Categorical of {event[-1]} classes "
+                f"takes one-hot floats (batch, {event[-1]}) or integer class indices (batch,).\n"
                 f"Write F.one_hot(labels.long(), {event[-1]}).float(), or labels.long()."
             )
         return value
@@ -31,22 +33,22 @@ def class_indices_to_one_hot(value: Tensor, lead: int, event: Shape, label: str)
     index = value.long()
     if value.numel() and not (0 <= int(index.min()) and int(index.max()) < event[-1]):
         bad = index[(index < 0) | (index >= event[-1])].flatten()[0].item()
-        raise SupportError(f"{label} is outside the support of Categorical.\n  support:   class indices 0 to {event[-1] - 1}\n  offending: {bad}")
+        raise SupportError(
+            f"{label} is outside the support of Categorical.\n"
+            f"  support:   class indices 0 to {event[-1] - 1}\n  offending: {bad}"
+        )
     return F.one_hot(index, event[-1]).to(torch.get_default_dtype())
 
 
 def _log_prob(p: Params, x: Tensor) -> Tensor:
-    if "logits" in p:
-        log_probs = p["logits"].log_softmax(-1)
-    else:
-        probs = p["probs"]
-        log_probs = (probs / probs.sum(-1, keepdim=True)).log()
+    table = p["logits"].log_softmax(-1) if "logits" in p else p["probs"]
     index = x.argmax(-1, keepdim=True)
-    if index.dim() < log_probs.dim() or index.shape[:-1] != log_probs.shape[:-1]:
-        shape = torch.broadcast_shapes(log_probs.shape[:-1], index.shape[:-1])
-        log_probs, index = log_probs.expand(*shape, log_probs.shape[-1]), index.expand(*shape, 1)
-    # gather, not a product: 0 * log 0 would be NaN
-    return log_probs.gather(-1, index).squeeze(-1)
+    if index.dim() < table.dim() or index.shape[:-1] != table.shape[:-1]:
+        shape = torch.broadcast_shapes(table.shape[:-1], index.shape[:-1])
+        table, index = table.expand(*shape, table.shape[-1]), index.expand(*shape, 1)
+    # gather, not a product: 0 * log 0 would be NaN; and before the log: so would be the gradient of the other classes
+    chosen = table.gather(-1, index).squeeze(-1)
+    return chosen if "logits" in p else chosen.log() - p["probs"].sum(-1).log()
 
 
 def _states(p: Params) -> Tensor:
@@ -54,10 +56,26 @@ def _states(p: Params) -> Tensor:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
+class _OneHotCategorical(td.OneHotCategorical):
+    """torch's, which validates its inner Categorical whatever it is told: slow, and an error for an empty batch."""
+
+    def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None) -> None:
+        self._categorical = td.Categorical(probs, logits, validate_args=False)
+        td.Distribution.__init__(
+            self, self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args
+        )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> _OneHotCategorical:
+        inner = self._categorical
+        name = "logits" if "logits" in inner.__dict__ else "probs"
+        param = getattr(inner, name)
+        return _OneHotCategorical(**{name: param.expand((*batch_shape, param.shape[-1]))}, validate_args=False)
+
+
 class Categorical(
     Parametric,
     family=Family(
-        td.OneHotCategorical,
+        _OneHotCategorical,
         params={"probs": simplex, "logits": logit_vector},
         either=(("probs", "logits"),),
         support=one_hot,

@@ -10,14 +10,15 @@ from torch import distributions as td
 
 from probflow._typing import Shape
 from probflow.distributions.domains import positive, real
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.parametric import Family, Parametric, Params, sum_event
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def _log_prob(p: Params, x: Tensor) -> Tensor:
+def _event_log_prob(p: Params, x: Tensor, dims: int) -> Tensor:
     # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
-    return -0.5 * ((x - p["loc"]) / p["scale"]).square() - p["scale"].log() - _HALF_LOG_TWO_PI
+    distance = ((x - p["loc"]) / p["scale"]).square()
+    return -sum_event(torch.add(p["scale"].log() + _HALF_LOG_TWO_PI, distance, alpha=0.5), dims)
 
 
 def _rsample(p: Params, shape: Shape) -> Tensor:
@@ -28,10 +29,15 @@ def _rsample(p: Params, shape: Shape) -> Tensor:
 class Normal(
     Parametric,
     family=Family(
-        td.Normal, params={"loc": real, "scale": positive}, support=real, log_prob=_log_prob, rsample=_rsample, reparameterised=True
+        td.Normal,
+        params={"loc": real, "scale": positive},
+        support=real,
+        event_log_prob=_event_log_prob,
+        rsample=_rsample,
+        reparameterised=True,
     ),
 ):
-    r"""Normal distribution :math:`\mathcal N(x; \mu, \sigma^2)`, elementwise, with loc :math:`\mu` and scale :math:`\sigma > 0`.
+    r"""Normal distribution :math:`\mathcal N(x; \mu, \sigma^2)`, elementwise; ``loc`` :math:`\mu`, ``scale`` :math:`\sigma`.
 
     .. math:: \log p(x) = -\tfrac12 \left(\tfrac{x - \mu}{\sigma}\right)^2 - \log\sigma - \tfrac12 \log 2\pi
 

@@ -1,0 +1,41 @@
+"""matplotlib, imported when a picture is drawn, and without pyplot: no window, no global list of figures."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probflow.errors import ArgumentError, MissingDependency
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """The axes of a new figure of that size in inches; `save` writes it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependency(
+            'Pictures need matplotlib, which is not installed.\nInstall it:  python -m pip install "probflow-dsl[viz]"'
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def save(axes: Axes, path: str | PathLike[str], dpi: int = 120) -> Path:
+    """Write the figure that `axes` belong to; the ending says the format (.png, .pdf, .svg). Makes the folder it lies in.
+
+    Errors: `ArgumentError` for axes without a figure.
+
+    >>> from probflow.viz import loss_curve
+    >>> save(loss_curve({"loss": [2.0, 1.0]}), "runs/curve.png").name
+    'curve.png'
+    """
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise ArgumentError("save(axes, ...): these axes belong to no figure any more; draw them again.")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path

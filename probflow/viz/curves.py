@@ -1,0 +1,60 @@
+"""Training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from probflow.errors import ArgumentError
+from probflow.viz._matplotlib import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_INSIDE = 4
+
+
+def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None, ax: Axes | None = None) -> Axes:
+    """One line per entry of `history`, a dict name -> one number per epoch, over the epochs 1, 2, ...
+
+    ``"loss"`` and ``"test_loss"`` are drawn heavier than the terms; a name that starts with ``test_`` is dashed. With more than
+    four lines the legend stands beside the axes.
+
+    Errors: `ArgumentError` for a history without numbers, `MissingDependency` without matplotlib (extra `viz`).
+
+    >>> axes = loss_curve({"loss": [3.0, 2.0, 1.5], "test_loss": [3.1, 2.2, 1.9]})
+    >>> axes.get_xlabel(), len(axes.lines)
+    ('epoch', 2)
+    """
+    drawn = {name: values for name, values in history.items() if len(values)}
+    if not drawn:
+        raise ArgumentError("loss_curve: the history is empty; train for at least one epoch first.")
+    beside = len(drawn) > MOST_INSIDE
+    if ax is None:
+        ax = new_axes(9.0 if beside else 6.4, 4.2)
+    from matplotlib.ticker import MaxNLocator
+
+    for name, values in drawn.items():
+        ax.plot(
+            range(1, len(values) + 1),
+            list(values),
+            label=_plain(name),
+            linestyle="--" if name.startswith("test_") else "-",
+            linewidth=2.4 if name in ("loss", "test_loss") else 1.3,
+            marker="o" if len(values) == 1 else None,
+        )
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    if beside:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small")
+    else:
+        ax.legend(fontsize="small")
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def _plain(name: str) -> str:
+    """`name` with nothing in it that matplotlib reads as more than text: a leading _ hides a line, $ starts mathematics."""
+    return name.lstrip("_").replace("$", r"\$")

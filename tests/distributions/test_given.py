@@ -1,0 +1,121 @@
+"""given: fixed conditions leave a distribution, observed variables leave a likelihood."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from probflow.distributions import Categorical, MixtureModel, Normal
+from probflow.errors import ArgumentError, NoSampler, ShapeError, UnknownVariable, ValuesError
+
+
+class Decoder(Normal):
+    def __init__(self):
+        super().__init__("p(x | z, y)")
+        self.a, self.b = nn.Linear(2, 2), nn.Linear(3, 2)
+
+    def forward(self, z, y):
+        return {"loc": self.a(z) + self.b(y), "scale": torch.ones(len(z), 2)}
+
+
+def prior():
+    return Normal("p(z)", loc=torch.zeros(2), scale=1.0)
+
+
+def test_a_fixed_condition():
+    p, y = Decoder(), torch.randn(4, 3)
+    fixed = p.given(y=y)
+    assert str(fixed.statement) == "p(x|z)"
+    values = {"x": torch.randn(4, 2), "z": torch.randn(4, 2)}
+    assert_close(fixed.log_prob(values), p.log_prob({**values, "y": y}))
+    assert_close(fixed.mean({"z": values["z"]}), p.mean({"z": values["z"], "y": y}))
+    assert fixed.kind is Normal.family
+
+
+def test_one_fixed_row_serves_every_batch():
+    p, y = Decoder(), torch.randn(1, 3)
+    values = {"x": torch.randn(4, 2), "z": torch.randn(4, 2)}
+    assert_close(p.given(y=y).log_prob(values), p.log_prob({**values, "y": y.expand(4, 3)}))
+    assert p.given(y=y).sample({"z": values["z"]}, sample_shape=5)["x"].shape == (5, 4, 2)
+
+
+def test_fixed_rows_say_the_batch_size():
+    p = Decoder().given(y=torch.randn(4, 3)) * prior()
+    drawn = p.sample()
+    assert drawn["x"].shape == drawn["z"].shape == (4, 2)
+    assert p.sample(sample_shape=[3])["z"].shape == (3, 4, 2)
+    assert p.log_prob(drawn).shape == (4,)
+    with pytest.raises(ShapeError, match="4 rows.*batch 5"):
+        p.log_prob({"x": torch.randn(5, 2), "z": torch.randn(5, 2)})
+    with pytest.raises(ShapeError, match="batch_n=7"):
+        p.sample(batch_n=7)
+
+
+def test_an_observed_variable_leaves_a_likelihood():
+    p, x = Decoder(), torch.randn(4, 2)
+    observed = (p * prior()).given(x=x)
+    assert observed.var == ("z",) and observed.cond_var == ("y",)
+    z, y = torch.randn(4, 2), torch.randn(4, 3)
+    assert_close(observed.log_prob({"z": z, "y": y}), (p * prior()).log_prob({"x": x, "z": z, "y": y}))
+    with pytest.raises(NoSampler, match="observed"):
+        observed.sample({"y": y})
+    assert not p.given(x=x).normalised and p.given(x=x).kind is not Normal.family
+
+
+def test_an_observed_row_serves_samples():
+    observed = (Decoder() * prior()).given(x=torch.zeros(1, 2))
+    z = torch.randn(5, 3, 2)
+    y = torch.randn(3, 3)
+    result = observed.log_prob({"z": z, "y": y}, sample_dims={"z": 1})
+    assert_close(result, torch.stack([observed.log_prob({"z": one, "y": y}) for one in z]))
+
+
+def test_the_fixed_values_move_and_stay_out_of_the_state():
+    p = Decoder()
+    fixed = p.given(y=torch.randn(4, 3)).to(torch.float32)
+    assert all(not key.startswith("_fixed") for key in fixed.state_dict()) and len(fixed.state_dict()) == 4
+    assert fixed.sample({"z": torch.randn(4, 2).float()})["x"].dtype == torch.float32
+    assert_close(copy.deepcopy(fixed)._fixed0, fixed._fixed0)
+
+
+def test_given_of_given_and_of_a_renamed_copy():
+    p, y, z = Decoder(), torch.randn(4, 3), torch.randn(4, 2)
+    assert_close(p.given(y=y).given(z=z).mean(), p.mean({"z": z, "y": y}))
+    assert_close(p.replace_var(y="w").given(w=y).mean({"z": z}), p.mean({"z": z, "y": y}))
+    assert_close(p.given(y=y).replace_var(z="w").mean({"w": z}), p.mean({"z": z, "y": y}))
+    assert p.given(y=y).replace_var(z="w").sample({"w": z})["x"].shape == (4, 2)
+
+
+def test_a_given_mixture_still_has_its_posterior():
+    parts = [Normal("p(x | y)", loc="y", scale=s) for s in (1.0, 2.0)]
+    mixture = MixtureModel(parts, Categorical("p(z)", probs=torch.tensor([0.3, 0.7])))
+    x, y = torch.randn(4, 2), torch.randn(4, 2)
+    expected = mixture.posterior("z").mean({"x": x, "y": y})
+    assert_close(mixture.given(y=y).posterior("z").mean({"x": x}), expected)
+
+
+def test_a_marginal_of_a_given_product_knows_its_batch():
+    k = Categorical("p(k)", probs=torch.tensor([0.5, 0.5]))
+    p = Normal("p(x | k, y)", lambda k, y: {"loc": k + y, "scale": 1 + y.abs()}) * k
+    marginal = p.given(y=torch.randn(3, 2)).marginalize_var("k")
+    drawn = marginal.sample()
+    assert drawn["x"].shape == (3, 2) and marginal.log_prob(drawn).shape == (3,)
+    assert p.given(y=torch.randn(3, 2)).posterior("k").mean({"x": torch.randn(3, 2)}).shape == (3, 2)
+
+
+def test_mistakes():
+    p = Decoder()
+    with pytest.raises(UnknownVariable, match="'w'"):
+        p.given(w=torch.zeros(1, 2))
+    with pytest.raises(ArgumentError, match="x, z, y"):
+        p.given()
+    with pytest.raises(ValuesError, match="torch tensor"):
+        p.given(y=3.0)
+    with pytest.raises(ArgumentError, match=r"value\[None\]"):
+        p.given(y=torch.tensor(3.0))
+    with pytest.raises(ShapeError, match="z: 2, y: 3"):
+        p.given(z=torch.zeros(2, 2), y=torch.zeros(3, 3))

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from matplotlib.figure import Figure
+
+from probflow.errors import ArgumentError
+from probflow.viz import loss_curve
+
+HISTORY = {"loss": [3.0, 2.0, 1.0], "test_loss": [3.5, 2.5, 2.0], "KL[q(z|x) || p(z)]": [0.1, 0.2, 0.3]}
+
+
+def test_one_line_per_entry_over_the_epochs():
+    axes = loss_curve(HISTORY, title="cvae")
+    assert [line.get_label() for line in axes.lines] == list(HISTORY)
+    for line, values in zip(axes.lines, HISTORY.values(), strict=True):
+        assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == values
+    assert axes.get_xlabel() == "epoch" and axes.get_title() == "cvae"
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "-"]
+    assert axes.lines[0].get_linewidth() > axes.lines[2].get_linewidth()
+
+
+def legend_starts_right_of_the_axes(axes) -> bool:
+    axes.figure.draw_without_rendering()
+    return axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1
+
+
+def test_a_long_legend_stands_beside():
+    assert not legend_starts_right_of_the_axes(loss_curve(HISTORY))
+    assert legend_starts_right_of_the_axes(loss_curve({f"term {i}": [1.0, 2.0] for i in range(5)}))
+
+
+def test_names_are_not_typeset_or_hidden(tmp_path):
+    axes = loss_curve({"_hidden": [1.0, 2.0], "price in $ and $\\nonsense": [1.0, 2.0]})
+    axes.figure.savefig(tmp_path / "curve.png")
+    assert len(axes.get_legend().get_texts()) == 2
+
+
+def test_entries_without_numbers_are_left_out_and_one_epoch_shows_a_point():
+    axes = loss_curve({"loss": [1.0], "test_loss": []}, ax=Figure().add_subplot())
+    assert len(axes.lines) == 1 and axes.lines[0].get_marker() == "o"
+    with pytest.raises(ArgumentError, match="history is empty"):
+        loss_curve({"loss": []})
