@@ -15,12 +15,27 @@ torch.Size([])
 
 from __future__ import annotations
 
-from probflow import data, distributions, errors, inference, losses, nn
+from probflow import data, distributions, errors, graph, inference, losses, models, nn, viz
 from probflow.distributions import *  # noqa: F403
 from probflow.distributions import __all__ as _distributions
 from probflow.losses import *  # noqa: F403
 from probflow.losses import __all__ as _losses
+from probflow.models import *  # noqa: F403
+from probflow.models import __all__ as _models
 
 __version__ = "0.1.0"
 
-__all__ = [*_distributions, *_losses, "data", "distributions", "errors", "inference", "losses", "nn"]  # noqa: PLE0604
+__all__ = [  # noqa: PLE0604
+    *_distributions,
+    *_losses,
+    *_models,
+    "data",
+    "distributions",
+    "errors",
+    "graph",
+    "inference",
+    "losses",
+    "models",
+    "nn",
+    "viz",
+]

@@ -119,11 +119,13 @@ class Distribution(nn.Module):
         """Fixes conditioning variables, or observes variables, at given values (dimension 0 is the batch)."""
         from probflow.distributions.given import fix
 
-        fixed = boundary.check_mapping({**(values or {}), **more}, f"given: {self.statement}", self.var + self.cond_var)
+        what = f"given: {self.statement}"
+        known = boundary.check_mapping({} if values is None else values, what, self.var + self.cond_var)
+        fixed = boundary.check_mapping({**known, **more}, what, self.var + self.cond_var)
         if not fixed:
             names = ", ".join(self.var + self.cond_var)
             raise ArgumentError(f"given needs a value: {self.statement} has the variables {names}.")
-        boundary.check_unknown(fixed, self.var + self.cond_var, f"given: {self.statement}")
+        boundary.check_unknown(fixed, self.var + self.cond_var, what)
         return fix(self, dict(fixed))
 
     def posterior(self, *names: str | Sequence[str]) -> Distribution:
@@ -155,7 +157,7 @@ class Distribution(nn.Module):
         """
         from probflow.distributions.ancestral import ancestral
 
-        known = boundary.check_mapping(values or {}, f"sample: {self.statement}", self.cond_var)
+        known = boundary.check_mapping({} if values is None else values, f"sample: {self.statement}", self.cond_var)
         shape = boundary.as_shape(sample_shape, "sample_shape")
         if sample_mean and shape:
             raise ArgumentError("sample_mean has no samples to repeat: leave sample_shape out.")
@@ -192,6 +194,8 @@ class Distribution(nn.Module):
         known = {n: known[n] for n in needed}
         if dims is not None:
             known = Samples(known, dims)
+        if isinstance(sample_dims, Mapping):
+            boundary.check_unknown(sample_dims, needed, f"{what}: sample_dims")
         leads = boundary.leading_dims(known, p._event_ranks(), sample_dims, what)
         batch = p._batch(known, leads, what)
         result = p._log_prob(known, leads)
@@ -217,7 +221,7 @@ class Distribution(nn.Module):
                 f"({', '.join(str(f.statement) for f in self.factors)}), or use E(p)[...]."
             )
         label = f"{what}: {self.statement}"
-        known = boundary.check_mapping(values or {}, label, self.cond_var)
+        known = boundary.check_mapping({} if values is None else values, label, self.cond_var)
         (factor,) = self._for(frozenset(known)).factors
         boundary.check_missing(known, factor.cond_var, label, what)
         dims = known.sample_dims if isinstance(known, Samples) else None

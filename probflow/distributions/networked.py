@@ -11,7 +11,7 @@ from probflow._typing import Names
 from probflow.distributions.base import Factor
 from probflow.distributions.checks import compiling
 from probflow.distributions.signature import keywords_for
-from probflow.errors import ArgumentError, ProbflowError
+from probflow.errors import ArgumentError
 from probflow.graph import Statement
 
 
@@ -56,8 +56,6 @@ class Networked(Factor):
                 if keywords is None:
                     return network(*inputs)
                 return network(**dict(zip(keywords, inputs, strict=True)))
-            except ProbflowError:
-                raise
             except Exception as error:
                 if compiling():
                     raise

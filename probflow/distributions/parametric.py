@@ -227,8 +227,9 @@ class FamilyBound(Bound):
     def _moment(self, which: str) -> Tensor:
         try:
             return getattr(self.torch, which)
-        except NotImplementedError:
-            raise NoClosedForm(f"{self.statement}: {self.family.name} has no known {which}.") from None
+        except (NotImplementedError, NoClosedForm) as reason:
+            why = f": {reason}" if str(reason) else ""
+            raise NoClosedForm(f"{self.statement}: {self.family.name} has no known {which}{why}.") from None
 
     def entropy(self) -> Tensor:
         if not self.family.has_entropy:
@@ -477,6 +478,8 @@ class Parametric(Networked):
         rank = family.one_rank
         shape: torch.Size | None = None
         for tensor in outputs.values():
+            if not isinstance(tensor, Tensor):
+                return None
             if shape is None:
                 shape, dtype = tensor.shape, tensor.dtype
             elif tensor.shape != shape or tensor.dtype != dtype:

@@ -58,9 +58,9 @@ def check_missing(values: Mapping[str, Tensor], needed: Names, what: str, how: s
     missing = [name for name in needed if name not in values]
     if missing:
         extra = [name for name in values if name not in needed]
-        guess = did_you_mean(extra[0], missing) if extra else ""
+        guess = next((f" (is {name!r} meant to be {missing[0]!r}?)" for name in extra if did_you_mean(name, missing)), "")
         raise MissingVariable(
-            f"{what} needs a value for {', '.join(map(repr, missing))}.{guess}\n"
+            f"{what} needs a value for {', '.join(map(repr, missing))}{guess}.\n"
             f"  free variables: {', '.join(needed)}\n"
             f"  supplied:       {', '.join(values) or 'nothing'}\n"
             f"Pass it: {how}({{{missing[0]!r}: ...}})."

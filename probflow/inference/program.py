@@ -159,7 +159,7 @@ class Program:
 
     def _batches(self, values: Mapping[str, Any]) -> str:
         shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in self.reads if not r.number)
-        return f"{self.formula}: the batch sizes differ.\n{shapes}\nDimension 0 of every variable is the batch."
+        return f"{self.formula}: the batch sizes differ.\n{shapes}\nDimension 0 of every variable is the batch; a single data point is x[None]."
 
     def _on_cpu(self, slots: list[Any]) -> bool:
         """Whether checks are decided at once: data on the CPU, or no data and no accelerator."""

@@ -142,6 +142,13 @@ def test_pathwise_gradient_is_the_gradient_of_the_integral(case: Case) -> None:
         assert ((estimate.mean(0) - exact).abs() <= 5 * error + 1e-6).all(), name
 
 
+def test_a_draw_carries_a_gradient_only_if_asked(case: Case) -> None:
+    """Score-function estimators need draws that are constants; inside an evaluation gradients are on."""
+    bound = case.make("p(x)", **{n: nn.Parameter(t) for n, t in case.tensors().items()}).bind([], [])
+    (plain,), (pathwise,) = bound.draw((), 3, False), bound.draw((), 3, case.make.reparameterised)
+    assert not plain.requires_grad and pathwise.requires_grad == case.make.reparameterised
+
+
 def h(x: Tensor) -> Tensor:
     """A bounded function of all elements of the event, different in each."""
     flat = x.reshape(len(x), -1)

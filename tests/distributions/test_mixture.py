@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from probflow.distributions import (
-    Bernoulli, Beta, Categorical, Exponential, Gamma, Laplace, MixtureModel, MultivariateNormal, Normal, Poisson, Uniform,
+    Bernoulli, Beta, Categorical, Exponential, Gamma, Laplace, MixtureModel, MultivariateNormal, Normal, Poisson, Samples, Uniform,
 )
 from probflow.errors import ArgumentError, NoClosedForm, ParameterError, ShapeError, SupportError, UnknownVariable
 
@@ -152,9 +152,6 @@ def test_samples_of_conditions_are_independent_draws(family):
     second = Normal("p(x | w)", loc="w", scale=1.0) if family == "one" else Laplace("p(x | w)", loc="w", scale=1.0)
     p = MixtureModel([Normal("p(x | y)", loc="y", scale=1.0), second], Categorical("p(z)", probs=torch.tensor([0.5, 0.5])))
     y, w = torch.zeros(2, 1), torch.zeros(3, 2, 1)
-    x = p.sample({"y": y, "w": w.clone().requires_grad_(False)}, sample_shape=4)["x"] if False else None
-    from probflow.distributions import Samples
-
     x = p.sample(Samples({"y": y, "w": w}, {"w": 1}), sample_shape=4)["x"]
     assert x.shape == (4, 3, 2, 1) and len(x.unique()) == x.numel()
 

@@ -10,6 +10,7 @@ from torch import distributions as td
 
 from probflow.distributions.domains import Domain, positive, real
 from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.errors import NoClosedForm
 
 angle = Domain("angles in radians (real numbers, taken modulo 2π)", real.holds, real.reduce, real.accept)
 
@@ -25,7 +26,7 @@ class _VonMises(td.VonMises):
 
     @property
     def variance(self) -> Tensor:
-        raise NotImplementedError("an angle has a circular variance only")
+        raise NoClosedForm("an angle has a circular variance only")
 
     def entropy(self) -> Tensor:
         k = self.concentration

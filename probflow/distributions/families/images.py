@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from probflow.distributions.domains import Domain, logit_vector, positive, real
 from probflow.distributions.families.noise import gumbel, logistic
 from probflow.distributions.parametric import Family, Parametric, Params
-from probflow.errors import ParameterError
+from probflow.errors import NoClosedForm, ParameterError
 from probflow.printing import shape_text
 
 STEPS = 255  # between the 256 levels
@@ -197,7 +197,7 @@ class TorchDiscretizedLogisticMixture(td.Distribution):
 
     def _average(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         if bool((self.params["coeffs"] != 0).any()):
-            raise NotImplementedError("with coefficients, a channel's mean is an integral over those before it")
+            raise NoClosedForm("with coefficients, a channel's mean is an integral over those before it")
         weights = self.params["logits"].softmax(-1).unsqueeze(-4)
         return (weights * of(self.params["loc"], self.params["scale"])).sum(-1)
 

@@ -15,6 +15,7 @@ from probflow._typing import Shape
 from probflow.distributions.domains import positive, real
 from probflow.distributions.families.noise import logistic
 from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.errors import NoClosedForm
 
 
 class StudentT(
@@ -49,11 +50,11 @@ class _Cauchy(td.Cauchy):
 
     @property
     def mean(self) -> Tensor:
-        raise NotImplementedError("the integral diverges")
+        raise NoClosedForm("the integral diverges")
 
     @property
     def variance(self) -> Tensor:
-        raise NotImplementedError("the integral diverges")
+        raise NoClosedForm("the integral diverges")
 
 
 class Cauchy(Parametric, family=Family(_Cauchy, params={"loc": real, "scale": positive}, support=real)):

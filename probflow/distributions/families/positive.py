@@ -149,7 +149,7 @@ class HalfNormal(
         entropy=True,
     ),
 ):
-    r"""Half-normal distribution, ``scale`` :math:`\sigma`, elementwise: :math:`x = |y|`, :math:`y \sim \mathcal N(0, \sigma^2)`.
+    r"""Half-normal distribution, scale :math:`\sigma`, elementwise: :math:`x = |y|`, :math:`y \sim \mathcal N(0, \sigma^2)`.
 
     .. math:: \log p(x) = \log 2 + \log\mathcal N(x; 0, \sigma^2), \qquad x \ge 0
 
