@@ -60,6 +60,6 @@ def _check_drawable(factor: Factor, known: Values, reparam: bool) -> None:
         )
     if reparam and not factor.reparameterised:
         raise ArgumentError(
-            f"{factor.statement} ({type(factor.origin).__name__}) has no reparameterised draw: reparam=True has no gradient to keep.\n"
+            f"{factor.statement} ({type(factor.origin).__name__}) has no reparameterised draw: reparam=True keeps no gradient.\n"
             f"Use an expectation, which finds an unbiased gradient: E({factor.name})[...]."
         )

@@ -42,6 +42,10 @@ class Bound(ABC):
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         """Log-density of shape ``(*lead, batch)``, in nats; `check` is False for values drawn a moment ago."""
 
+    def neg_log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        """The negative of :meth:`log_prob`; some families compute it with a pass less over the data."""
+        return -self.log_prob(values, leads, check)
+
     @abstractmethod
     def insert(self, depth: int) -> Bound:
         """The same with a singleton sample dimension, `depth` sample dimensions in front of the batch."""

@@ -23,7 +23,7 @@ def enumerated_log_prob(
     order S_1, ..., S_n of `p`'s topological order.
     """
     values, leads = dict(values), dict(leads)
-    depth = max(leads.values(), default=0)
+    depth = max([0, *leads.values()])
     points: dict[str, Tensor] = {}
     count = 1
     total: Tensor | None = None

@@ -85,7 +85,7 @@ class Given(Factor):
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         known = dict(zip(self.cond_var, zip(inputs, leads, strict=True), strict=True))
-        batch = max((t.shape[lead] for t, lead in known.values()), default=self.fixed_batch or 1)
+        batch = max([t.shape[lead] for t, lead in known.values()]) if known else self.fixed_batch or 1
         tensors, dims = [], []
         for name in self.factor.cond_var:
             tensor, lead = known[name] if name in known else (_spread(self._value(name), batch), 0)

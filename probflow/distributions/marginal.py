@@ -92,7 +92,7 @@ class _MarginalBound(Bound):
             names = ", ".join(owner.gone)
             raise self.no_density(
                 f"the integral over {names} is not known exactly",
-                f"Use a bound: ELBO(p, q) with q({names}|{','.join(self.statement.var)}), on the joint {owner.joint.statement}.",
+                f"Use a bound: ELBO(p, q) with q({names}|{','.join(self.statement.var)}), on {owner.joint.statement}.",
             )
         known, dims = self._known()
         known |= dict(zip(owner.var, values, strict=True))

@@ -49,7 +49,7 @@ class Family:
     event_rank: rightmost dimensions of one event (1 for a vector-valued family).
     states: all values of one event, ``(S, *event)``, for a finite family; None where these parameters give no common list.
     log_prob, rsample: the formula itself, where it is faster or more exact than torch's.
-    event_log_prob: the formula with the sum over the last dimensions in it, where that saves work.
+    event_nll: the negative log-density summed over the last dimensions, where that saves work.
     prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
         leading sample dimensions, the event shape, and a label for errors.
     check: what the parameters must satisfy together (low < high); raises ParameterError, given a label.
@@ -63,7 +63,7 @@ class Family:
     defaults: Mapping[str, float] = field(default_factory=dict)
     states: Callable[[Params], Tensor | None] | None = None
     log_prob: Callable[[Params, Tensor], Tensor] | None = None
-    event_log_prob: Callable[[Params, Tensor, int], Tensor] | None = None
+    event_nll: Callable[[Params, Tensor, int], Tensor] | None = None
     rsample: Callable[[Params, Shape], Tensor] | None = None
     prepare: Callable[[Tensor, int, Shape, str], Tensor] | None = None
     check: Callable[[Params, str], None] | None = None
@@ -152,16 +152,24 @@ class FamilyBound(Bound):
         return (dist.rsample(sample_shape) if reparam else dist.sample(sample_shape),)
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
-        family = self.family
-        value = self.prepared(values[0], leads[0])
+        if self.family.event_nll is not None:
+            return -self.neg_log_prob(values, leads, check)
+        value = self._checked(values[0], leads[0], check)
+        density = self.torch.log_prob(value) if self.family.log_prob is None else self.family.log_prob(self.params, value)
+        return sum_event(density, self.extra)
+
+    def neg_log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        if self.family.event_nll is None:
+            return -self.log_prob(values, leads, check)
+        return self.family.event_nll(self.params, self._checked(values[0], leads[0], check), self.extra)
+
+    def _checked(self, value: Tensor, lead: int, check: bool) -> Tensor:
+        value = self.prepared(value, lead)
         if check and not compiling():
-            support = family.support
+            support = self.family.support
             if not (support.__class__ is Domain and support.contagious and is_lenient()):
                 self._check_support(value)
-        if family.event_log_prob is not None:
-            return family.event_log_prob(self.params, value, self.extra)
-        density = self.torch.log_prob(value) if family.log_prob is None else family.log_prob(self.params, value)
-        return sum_event(density, self.extra)
+        return value
 
     def prepared(self, value: Tensor, lead: int) -> Tensor:
         """A value as the formula takes it (class indices as one-hot vectors), its shape checked."""
@@ -258,6 +266,13 @@ class FamilyBound(Bound):
 def _positive(tensor: Tensor) -> bool:
     """A glance at the smallest element; anything doubtful is looked at again."""
     return tensor.is_cpu and tensor.numel() > 0 and tensor.detach().amin().item() > 0
+
+
+def plain_number(parameter: Tensor) -> Tensor | float:
+    """A constant number as such: subtracting 0 and dividing by 1 are kernels that need not run."""
+    if parameter.dim() or parameter.requires_grad or not parameter.is_cpu or compiling():
+        return parameter
+    return parameter.item()
 
 
 def sum_event(tensor: Tensor, dims: int) -> Tensor:
@@ -417,7 +432,7 @@ class Parametric(Networked):
         return (rank or None,)  # numbers alone declare nothing: a forgotten features_shape must not make (128, 64) samples
 
     def _constant_rank(self) -> int:
-        return max((getattr(self, n).dim() - self.family.params[n].rank for n in self._constants), default=0)
+        return max([0, *[getattr(self, n).dim() - self.family.params[n].rank for n in self._constants]])
 
     def state_count(self) -> int | None:
         if not self.finite or self._source or self._strings:

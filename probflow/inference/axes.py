@@ -38,6 +38,8 @@ class Slot:
     axes: Axes = ()
     batched: bool = True
     draws: frozenset[int] = frozenset()
+    negated: bool = False
+    """Whether it holds the negative of the value: log-densities are often cheaper that way round, and sums do not mind."""
 
 
 def union(*groups: Axes) -> Axes:

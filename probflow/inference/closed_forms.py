@@ -11,28 +11,19 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import kl as torch_kl
 
-from probflow.distributions import Bernoulli, Categorical, Family, Normal, Parametric
+from probflow.distributions import Bernoulli, Categorical, ContinuousBernoulli, Family, Geometric, LogNormal, Normal, Parametric
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.checks import compiling
-from probflow.distributions.families import LogNormal
-from probflow.distributions.parametric import FamilyBound, Params, sum_event
+from probflow.distributions.parametric import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.printing import shape_text
 
 Formula: TypeAlias = Callable[[Params, Params, int], Tensor]
 
 
-def _number(parameter: Tensor) -> Tensor | float:
-    """A constant number as such: subtracting 0 and dividing by 1 are kernels that need not run."""
-    if parameter.dim() or parameter.requires_grad or not parameter.is_cpu or compiling():
-        return parameter
-    return parameter.item()
-
-
 def _normal(q: Params, p: Params, dims: int) -> Tensor:
     # log of the scales, not of their squares: a negative scale must give NaN, not a plausible number
-    loc, scale = _number(p["loc"]), _number(p["scale"])
+    loc, scale = plain_number(p["loc"]), plain_number(p["scale"])
     distance = q["loc"] if isinstance(loc, float) and loc == 0 else q["loc"] - loc
     ratio = q["scale"]
     if not (isinstance(scale, float) and scale == 1):
@@ -66,13 +57,28 @@ def _categorical(q: Params, p: Params, dims: int) -> Tensor:
     return sum_event(_weighted(log_q.exp(), log_q - log_p).sum(-1), dims)
 
 
+def _linear(family: Family) -> Formula:
+    """Families whose log-density is linear in x: E_q[log q(x) - log p(x)] is the difference at the mean of q."""
+
+    def formula(q: Params, p: Params, dims: int) -> Tensor:
+        mean = family.torch_class(**q, validate_args=False).mean
+        log_prob = family.log_prob
+        if log_prob is None:
+            raise LossError(f"{family.name} has no formula of its own.")
+        return sum_event(log_prob(q, mean) - log_prob(p, mean), dims)
+
+    return formula
+
+
 KL: dict[tuple[type[Parametric], type[Parametric]], Formula] = {
     (Normal, Normal): _normal,
     (LogNormal, LogNormal): _normal,  # a divergence does not change under a common bijection
     (Bernoulli, Bernoulli): _bernoulli,
     (Categorical, Categorical): _categorical,
+    (ContinuousBernoulli, ContinuousBernoulli): _linear(ContinuousBernoulli.family),
+    (Geometric, Geometric): _linear(Geometric.family),
 }
-"""Our own formulas: where torch has none, gives NaN at probability 0, or breaks compiled graphs."""
+"""Our own formulas: where torch has none, is inexact at large logits, gives NaN at probability 0, or breaks compiled graphs."""
 
 _BY_FAMILY = {(q.family, p.family): formula for (q, p), formula in KL.items()}
 

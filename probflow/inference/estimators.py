@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,11 +18,12 @@ FEW_STATES = 128
 Choice = Literal["enumerate", "pathwise", "score"]
 
 
-@dataclass(frozen=True, eq=False)
 class TooManyStates(Exception):
     """Raised by a running program: this factor turned out too large to sum over; it is planned again as a draw."""
 
-    origin: int
+    def __init__(self, origin: int) -> None:
+        super().__init__(origin)
+        self.origin = origin
 
 
 def choose(factor: Factor, sample_shape: Shape, estimator: Estimator | None, too_many: frozenset[int]) -> Choice:

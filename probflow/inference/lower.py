@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
@@ -32,20 +33,21 @@ def lower(node: object, planner: Planner, env: Env) -> Slot:
     raise LossError(f"{type(node).__name__} cannot be computed; register a rule with lower.register.")
 
 
+def _value(node: Loss, planner: Planner, env: Env) -> Slot:
+    """The slot of the value itself, never of its negative: for every rule that is not linear."""
+    return planner.plain(lower(node, planner, env))
+
+
 def _independent(nodes: tuple[Loss, ...], planner: Planner, env: Env) -> tuple[Slot, ...]:
     """Arguments of a nonlinear function: those that draw samples of their own draw them independently of each other.
 
     E[f] E[g] estimated on common samples would have the bias Cov(f, g) / K.
     """
-    slots, random = [], 0
-    for node in nodes:
-        slot = lower(node, planner, env)
-        if slot.draws - env.draws:
-            if random:
-                slot = lower(node, planner, Env(env.bound, (*env.stream, random)))
-            random += 1
-        slots.append(slot)
-    return tuple(slots)
+    drawing = [place for place, node in enumerate(nodes) if planner.samples(node)]
+    if len(drawing) < 2:
+        return tuple(_value(node, planner, env) for node in nodes)
+    branch = {place: env.branch(number) for number, place in enumerate(drawing)}
+    return tuple(_value(node, planner, branch.get(place, env)) for place, node in enumerate(nodes))
 
 
 @lower.register
@@ -71,7 +73,7 @@ def _(node: LogProb, planner: Planner, env: Env) -> Slot:
 
 @lower.register
 def _(node: Prob, planner: Planner, env: Env) -> Slot:
-    return planner.combine("exp", (planner.log_prob(node.p, env),), torch.exp)
+    return planner.combine("exp", (planner.plain(planner.log_prob(node.p, env)),), torch.exp)
 
 
 @lower.register
@@ -118,8 +120,15 @@ def _expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env,
             inner, log_q = planner.draw(factor, inner, axes, how == "pathwise")
             if log_q is not None:
                 scores.append(log_q)
-    inner = Env({**env.bound, **{n: inner.bound[n] for n in q.var}}, env.stream)
+    mine = [inner.bound[n] for n in q.var]
+    inner = replace(
+        inner,
+        draws=env.draws.union(*(slot.draws for slot in mine)),
+        axes=env.axes.union(*(slot.axes for slot in mine)),
+    )
     body = lower(body_node, planner, inner)
+    if logarithmic:
+        body = planner.plain(body)
     for log_q in scores:
         if log_q.draws & body.draws:
             body = _scored(planner, body, log_q, axes, logarithmic)
@@ -136,11 +145,15 @@ def _scored(planner: Planner, body: Slot, log_q: Slot, axes: tuple[Any, ...], lo
 
     def run(cost: Tensor, log_prob: Tensor) -> Tensor:
         if logarithmic:  # the gradient of exp(cost) * q, relative to exp(cost)
-            return cost + (log_prob - log_prob.detach())
+            shared = log_prob if batched else log_prob.sum(-1)
+            return cost + (shared - shared.detach())
         return score_surrogate(cost, log_prob, dims, batched)
 
     slots = (planner.aligned(body, full), planner.aligned(log_q, full))
-    return planner.op("score", (dims, batched, logarithmic), slots, run, full, batched=batched, text="score-function gradient", note="unbiased, value unchanged")
+    slot = planner.op(
+        "score", (dims, batched, logarithmic), slots, run, full, batched=batched, text="score-function gradient", note="unbiased, value unchanged"
+    )
+    return replace(slot, negated=body.negated)
 
 
 def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithmic: bool) -> Slot:
@@ -158,7 +171,8 @@ def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithm
         return (weight + cost).logsumexp(dim) if logarithmic else weighted_sum(weight, cost, dim)
 
     slots = (planner.aligned(log_weight, full), planner.aligned(body, full))
-    return planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
+    slot = planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
+    return replace(slot, negated=body.negated)
 
 
 def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, logarithmic: bool) -> Slot:
@@ -168,7 +182,8 @@ def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, l
     dims = tuple(body.axes.index(axis) for axis in present)
     rest = tuple(axis for axis in body.axes if axis not in present)
     if not logarithmic:
-        return planner.op("average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples")
+        slot = planner.op("average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples")
+        return replace(slot, negated=body.negated)
     count = math.log(math.prod(axis.size or 1 for axis in present))
     note = "log-mean-exp over the samples: a lower bound on the logarithm, biased for finitely many"
     return planner.op(
@@ -179,21 +194,7 @@ def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, l
 @lower.register
 def _(node: Sum, planner: Planner, env: Env) -> Slot:
     slots = tuple(lower(term, planner, env) for term in node.terms)
-    signs = node.signs
-
-    def run(*values: Any) -> Any:
-        total = values[0] if signs[0] > 0 else -values[0]
-        for sign, value in zip(signs[1:], values[1:], strict=True):
-            total = total + value if sign > 0 else total - value
-        return total
-
-    if signs == (1, -1):
-        run = _subtract
-    return planner.combine(("sum", signs), slots, run, text=text(node, planner.labels))
-
-
-def _subtract(a: Any, b: Any) -> Any:
-    return a - b
+    return planner.signed_sum(node.signs, slots, text(node, planner.labels))
 
 
 def _multiply(a: Any, *rest: Any) -> Any:
@@ -216,18 +217,17 @@ def _(node: Quotient, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: Power, planner: Planner, env: Env) -> Slot:
     exponent = node.exponent
-    if isinstance(exponent, Constant) and isinstance(exponent.value, int) and 2 <= exponent.value <= 16:
-        base = lower(node.base, planner, env)
-        if base.draws - env.draws:  # (E f)^2 = E f E f', two independent draws
-            slots = _independent((node.base,) * exponent.value, planner, env)
-            return planner.combine("product", slots, _multiply, text=text(node, planner.labels))
+    if isinstance(exponent, Constant) and exponent.value in range(2, 17) and planner.samples(node.base):
+        slots = _independent((node.base,) * int(exponent.value), planner, env)  # (E f)^2 = E f E f', two independent draws
+        return planner.combine("product", slots, _multiply, text=text(node, planner.labels))
     slots = _independent((node.base, exponent), planner, env)
     return planner.combine("power", slots, lambda a, b: a**b, text=text(node, planner.labels))
 
 
 @lower.register
 def _(node: Negative, planner: Planner, env: Env) -> Slot:
-    return planner.combine("negative", (lower(node.operand, planner, env),), lambda a: -a, text=text(node, planner.labels))
+    slot = lower(node.operand, planner, env)
+    return replace(slot, negated=not slot.negated)
 
 
 @lower.register
@@ -240,22 +240,22 @@ def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
         if isinstance(body, Prob):
             return _expectation(inside, LogProb(body.p), planner, env, logarithmic=True)
     if node.name == "log" and isinstance(inside, Prob):
-        return planner.log_prob(inside.p, env)
+        return planner.plain(planner.log_prob(inside.p, env))
     function: Callable[[Any], Tensor] = {"exp": torch.exp, "log": torch.log, "abs": torch.abs}[node.name]
-    operand = lower(node.operand, planner, env)
+    operand = _value(node.operand, planner, env)
     return planner.combine(node.name, (operand,), lambda a: function(torch.as_tensor(a)), text=text(node, planner.labels))
 
 
 @lower.register
 def _(node: Detach, planner: Planner, env: Env) -> Slot:
-    operand = lower(node.operand, planner, env)
+    operand = _value(node.operand, planner, env)
     return planner.combine("detach", (operand,), lambda a: a.detach() if isinstance(a, Tensor) else a, text=text(node, planner.labels))
 
 
 @lower.register
 def _(node: Clamp, planner: Planner, env: Env) -> Slot:
     low, high = node.low, node.high
-    operand = lower(node.operand, planner, env)
+    operand = _value(node.operand, planner, env)
     return planner.combine(("clamp", low, high), (operand,), lambda a: torch.as_tensor(a).clamp(low, high), text=text(node, planner.labels))
 
 
@@ -280,12 +280,14 @@ def _(node: Reduce, planner: Planner, env: Env) -> Slot:
         return slot
     shown = text(node, planner.labels)
     if node.how == "mean":
-        return planner.op("reduce", "mean", (slot,), lambda t: t.mean(-1), slot.axes, batched=False, text=shown, note="over the batch")
+        mean = planner.op("reduce", "mean", (slot,), lambda t: t.mean(-1), slot.axes, batched=False, text=shown, note="over the batch")
+        return replace(mean, negated=slot.negated)
 
     def run(tensor: Tensor, batch: int) -> Tensor:
         return (tensor if tensor.shape[-1] == batch else tensor.expand(*tensor.shape[:-1], batch)).sum(-1)
 
-    return planner.op("reduce", "sum", (slot,), run, slot.axes, batched=False, text=shown, note="over the batch", extra=(BATCH,))
+    total = planner.op("reduce", "sum", (slot,), run, slot.axes, batched=False, text=shown, note="over the batch", extra=(BATCH,))
+    return replace(total, negated=slot.negated)
 
 
 @lower.register

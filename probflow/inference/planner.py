@@ -9,28 +9,42 @@ from typing import Any
 from torch import Tensor
 
 from probflow._typing import Names, Shape
-from probflow.distributions import Distribution
+from probflow.distributions import Distribution, Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
+from probflow.distributions.checks import compiling, is_lenient
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.estimators import FEW_STATES, TooManyStates, choose
 from probflow.inference.program import BATCH, Program, Read, Step
 from probflow.losses.labels import Labels
-from probflow.losses.node import Loss
-from probflow.losses.probability import Estimator
+from probflow.losses.node import Loss, children
+from probflow.losses.probability import Estimator, Expectation
 
 
 @dataclass(frozen=True)
 class Env:
-    """Which names are bound to which slots, and in which stream of randomness new draws are made."""
+    """Which names are bound to which slots, and in which stream of randomness new draws are made.
+
+    `draws` and `axes` are those of the enclosing expectations, also where an inner one has taken over the name: what is drawn
+    or summed inside must not be tied to them.
+    """
 
     bound: Mapping[str, Slot]
     stream: tuple[int, ...] = ()
+    draws: frozenset[int] = frozenset()
+    axes: frozenset[Axis] = frozenset()
+
+    def branch(self, place: int) -> Env:
+        """For one of several arguments that draw independently.  The first one draws what stands alone elsewhere."""
+        return replace(self, stream=(*self.stream, place))
 
     @property
-    def draws(self) -> frozenset[int]:
-        """The draws that bound names depend on."""
-        return frozenset().union(*(slot.draws for slot in self.bound.values()))
+    def path(self) -> tuple[int, ...]:
+        """The stream, where first arguments of first arguments are the same stream."""
+        end = len(self.stream)
+        while end and self.stream[end - 1] == 0:
+            end -= 1
+        return self.stream[:end]
 
 
 class Planner:
@@ -44,6 +58,7 @@ class Planner:
         self.size = 1  # slot 0 holds the batch size
         self._ops: dict[Any, Slot] = {}
         self._axes: dict[Any, Axis] = {}
+        self._samples: dict[Loss, bool] = {}
         self.drawn: dict[str, tuple[int, int, int]] = {}
 
     # ------------------------------------------------------------------ ops
@@ -117,6 +132,12 @@ class Planner:
         full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
         return replace(self.op("align", depths, (slot,), run, full, batched=slot.batched))
 
+    def plain(self, slot: Slot) -> Slot:
+        """The value itself where the slot holds its negative."""
+        if not slot.negated:
+            return slot
+        return self.op("combine", "negative", (replace(slot, negated=False),), _negative, slot.axes, batched=slot.batched, text="sign")
+
     def combine(self, key: object, slots: tuple[Slot, ...], run: Callable[..., Any], text: str = "") -> Slot:
         """An elementwise op on aligned values."""
         axes = union(*(slot.axes for slot in slots))
@@ -142,10 +163,20 @@ class Planner:
 
     def log_prob(self, p: Distribution, env: Env) -> Slot:
         """log p at the current values: the sum over factors."""
-        slots = [self.factor_log_prob(factor, env) for factor in p.factors]
-        if len(slots) == 1:
-            return slots[0]
-        return self.combine("sum", tuple(slots), _add, text=f"log {self.labels.text(p)}")
+        slots = tuple(self.factor_log_prob(factor, env) for factor in p.factors)
+        return slots[0] if len(slots) == 1 else self.signed_sum((1,) * len(slots), slots, f"log {self.labels.text(p)}")
+
+    def signed_sum(self, signs: tuple[int, ...], slots: tuple[Slot, ...], text: str) -> Slot:
+        """+a - b + c, starting with a positive term if there is one; where there is none, the negative of the sum."""
+        real = [-sign if slot.negated else sign for sign, slot in zip(signs, slots, strict=True)]
+        negated = all(sign < 0 for sign in real)
+        if negated:
+            real = [1] * len(real)
+        first = real.index(1)
+        order = [first, *(i for i in range(len(real)) if i != first)]
+        later = tuple(real[i] for i in order[1:])
+        plain = tuple(replace(slots[i], negated=False) for i in order)
+        return replace(self.combine(("sum", later), plain, _signed(later), text=text), negated=negated)
 
     def factor_log_prob(self, factor: Factor, env: Env) -> Slot:
         """The log-density of one factor."""
@@ -157,10 +188,15 @@ class Planner:
         leads = tuple(len(slot.axes) for slot in lined)
         check = any(not slot.draws and name not in env.bound for slot, name in zip(values, factor.var, strict=True)) or not values
 
-        def run(dist: Bound, *tensors: Tensor) -> Tensor:
-            return dist.log_prob(tensors, leads, check)
+        negated = isinstance(factor.kind, Family) and factor.kind.event_nll is not None
 
-        return self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
+        def run(dist: Bound, *tensors: Tensor) -> Tensor:
+            # drawn values are in the support of what drew them, not always of this; looked at where the result is not finite
+            look = check or not (is_lenient() or compiling())
+            return dist.neg_log_prob(tensors, leads, look) if negated else dist.log_prob(tensors, leads, look)
+
+        slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
+        return replace(slot, negated=negated)
 
     def _aligned_bound(self, slot: Slot, axes: Axes) -> Slot:
         depths = missing_depths(slot.axes, axes)
@@ -180,7 +216,11 @@ class Planner:
     def enumerate(self, factor: Factor, env: Env) -> tuple[Env, Slot, Axis]:
         """All states of a finite factor along an axis of their own, and log q at each."""
         bound = self.bind(factor, env)
-        axis = self.axis(("states", id(factor.origin), factor.var, bound.index), f"states of {', '.join(factor.var)}", None, True)
+        key: tuple[Any, ...] = ("states", id(factor.origin), factor.var, bound.index)
+        axis = self.axis(key, f"states of {', '.join(factor.var)}", None, True)
+        while axis in env.axes:  # an expectation inside another one over the same variable sums over its own states
+            key = (*key, "inner")
+            axis = self.axis(key, axis.label, None, True)
         origin, lead = id(factor.origin), len(bound.axes)
 
         def run(dist: Bound) -> tuple[Tensor, ...]:
@@ -194,8 +234,8 @@ class Planner:
         for place, name in enumerate(factor.var):
             item = self.op("item", place, (states,), lambda values, place=place: values[place], union((axis,), bound.axes))
             new[name] = Slot(item.index, (axis, *bound.axes), True, item.draws)
-        inner = Env(new, env.stream)
-        return inner, self.factor_log_prob(factor, inner), axis
+        inner = replace(env, bound=new)
+        return inner, self.plain(self.factor_log_prob(factor, inner)), axis
 
     def draw(self, factor: Factor, env: Env, sample_axes: Axes, pathwise: bool) -> tuple[Env, Slot | None]:
         """One draw per batch element and sample; with a score function also log q of the drawn values."""
@@ -217,18 +257,21 @@ class Planner:
         count = " x ".join(str(axis.size) for axis in sample_axes) or "1"
         names = ", ".join(factor.var)
         note = f"{count} per batch element, {'pathwise' if pathwise else 'score function with leave-one-out baseline'}"
-        if env.stream:
-            note += ", drawn independently"
-        slot = self.op(
-            "draw", (factor.var, axes, env.stream, pathwise), (bound,), direct if pathwise and not inner else run, axes, extra=(BATCH,), fresh=True,
-            text=f"{names} ~ {self.labels.text(factor)}", note=note,
-        )
+        path = env.path
+        while True:
+            slot = self.op(
+                "draw", (factor.var, axes, path, pathwise), (bound,), direct if pathwise and not inner else run, axes, extra=(BATCH,), fresh=True,
+                text=f"{names} ~ {self.labels.text(factor)}", note=note + (", drawn independently" if path else ""),
+            )
+            if slot.index not in env.draws:
+                break
+            path = (*path, -1)  # an expectation inside another one over the same variable draws its own
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
             new[name] = self.op("item", place, (slot,), lambda values, place=place: values[place], axes)
             self.drawn.setdefault(name, (slot.index, place, len(axes)))
-        env = Env(new, env.stream)
-        return env, None if pathwise else self.factor_log_prob(factor, env)
+        env = replace(env, bound=new)
+        return env, None if pathwise else self.plain(self.factor_log_prob(factor, env))
 
     def sample_axes(self, q: Distribution, body: Names, sample_shape: Shape, env: Env) -> Axes:
         """The axes of an expectation's samples: of their own, unless nothing outside is involved."""
@@ -242,10 +285,21 @@ class Planner:
         """The estimator for one factor."""
         return choose(factor, sample_shape, estimator, self.too_many)
 
+    def samples(self, node: Loss) -> bool:
+        """Whether computing `node` draws anything of its own."""
+        known = self._samples.get(node)
+        if known is None:
+            known = isinstance(node, Expectation) and any(
+                self.choose(factor, node.sample_shape, node.estimator) != "enumerate" for factor in node.q.factors
+            )
+            known = self._samples[node] = known or any(map(self.samples, children(node)))
+        return known
+
     # ------------------------------------------------------------------ the whole
 
     def program(self, formula: str, outputs: Mapping[str, Slot], keep_draws: bool) -> Program:
         """The finished program."""
+        outputs = {name: self.plain(slot) for name, slot in outputs.items()}
         return Program(
             formula,
             tuple(self.reads.values()),
@@ -257,7 +311,20 @@ class Planner:
         )
 
 
-def _add(first: Tensor, *rest: Tensor) -> Tensor:
-    for term in rest:
-        first = first + term
-    return first
+def _negative(value: Any) -> Any:
+    return -value
+
+
+def _signed(later: tuple[int, ...]) -> Callable[..., Any]:
+    """first + s_2 second + s_3 third + ..."""
+    if later == (1,):
+        return lambda a, b: a + b
+    if later == (-1,):
+        return lambda a, b: a - b
+
+    def run(total: Any, *rest: Any) -> Any:
+        for sign, value in zip(later, rest, strict=True):
+            total = total + value if sign > 0 else total - value
+        return total
+
+    return run

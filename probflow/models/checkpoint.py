@@ -302,4 +302,6 @@ def _set_random_state(state: State) -> None:
 
 def _numpy_state(state: list[Any]) -> tuple[str, list[int], int, int, float]:
     kind, keys, position, has_gauss, gauss = state
+    if not 0 <= position <= len(keys):  # numpy does not look, and would read beyond its array
+        raise ValueError("numpy's random state has a position outside its table")
     return str(kind), keys.tolist(), int(position), int(has_gauss), float(gauss)

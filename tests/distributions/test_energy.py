@@ -61,7 +61,9 @@ def test_a_subclass_with_forward():
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: x, lambda x: x.sum(), lambda x: 3.0, lambda x: x.sum(1, keepdim=True)], ids="event sum number column".split()
+    "function",
+    [lambda x: x, lambda x: x.sum(), lambda x: 3.0, lambda x: x.sum(1, keepdim=True)],
+    ids=["event", "sum", "number", "column"],
 )
 def test_a_density_is_one_number_per_batch_element(function):
     with pytest.raises(NetworkError, match=r"shape \(4,\)"):

@@ -123,7 +123,9 @@ def test_the_mixture():
     moe = MixtureOfNormal("q(z | x, y)", [qx, qy], weights=[1.0, 3.0])
     expected = torch.stack([qx.log_prob(v) + torch.tensor(0.25).log(), qy.log_prob(v) + torch.tensor(0.75).log()]).logsumexp(0)
     assert_close(moe.log_prob(v), expected)
-    assert_close(MixtureOfNormal([qx, qy]).mean({"x": v["x"], "y": v["y"]}), (qx.mean({"x": v["x"]}) + qy.mean({"y": v["y"]})) / 2)
+    assert_close(
+        MixtureOfNormal([qx, qy]).mean({"x": v["x"], "y": v["y"]}), (qx.mean({"x": v["x"]}) + qy.mean({"y": v["y"]})) / 2
+    )
     assert_close(moe.log_prob({"x": v["x"], "z": v["z"]}), qx.log_prob(v))
     assert_close(moe.subset("y").log_prob(v), qy.log_prob(v))
     with pytest.raises(MissingVariable, match="at least one"):
@@ -136,7 +138,9 @@ def test_the_mixture_of_three_scales_its_weights():
     qx, qy, pz = parts()
     v = values()
     moe = MixtureOfNormal([qx, qy, pz], weights=[2.0, 1.0, 1.0])
-    expected = torch.stack([qx.log_prob(v) + torch.tensor(2 / 3).log(), pz.log_prob(v) + torch.tensor(1 / 3).log()]).logsumexp(0)
+    expected = torch.stack([qx.log_prob(v) + torch.tensor(2 / 3).log(), pz.log_prob(v) + torch.tensor(1 / 3).log()]).logsumexp(
+        0
+    )
     assert_close(moe.log_prob({"x": v["x"], "z": v["z"]}), expected)
     n = 20_000
     mean, variance = moe.mean({"x": v["x"], "y": v["y"]}), moe.variance({"x": v["x"], "y": v["y"]})

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from probflow.distributions import Bernoulli, Normal
+from probflow.distributions import Normal
 from probflow.errors import CycleError, DuplicateVariable, MissingVariable, ShapeError, UnknownVariable
 
 
@@ -82,7 +82,6 @@ def test_state_dict_keys_do_not_depend_on_the_order_of_the_product():
 
 
 def test_a_checkpoint_of_one_order_loads_into_the_other():
-    p, prior = chain()
     q, other_q = Encoder("w", "x", "q"), Encoder("w", "x", "q")
     (Normal("p(z)", loc=0.0, scale=1.0) * other_q).load_state_dict((q * Normal("p(z)", loc=0.0, scale=1.0)).state_dict())
     assert_close(other_q.linear.weight, q.linear.weight)
@@ -151,7 +150,6 @@ def test_missing_and_unknown_names():
 
 
 def test_two_observed_factors_keep_both_networks():
-    first, second = (Bernoulli(f"p({n} | z)", nn.Linear(2, 3)) for n in ("x", "y"))
     first, second = Encoder("x", "z", "p"), Encoder("y", "z", "p")
     observed = (first * second).given(x=torch.zeros(1, 2), y=torch.zeros(1, 2))
     assert len(list(observed.parameters())) == 4

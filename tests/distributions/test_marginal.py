@@ -161,7 +161,9 @@ def test_the_rest_of_the_product_stays_a_product():
 def test_a_factor_between_those_of_the_sum():
     """z -> w -> x and z -> x: w cannot stay outside."""
     joint = (
-        Emission("p(x | z, w)", [K, 2]) * Normal("p(w | v)", loc="v", scale=1.0) * Emission("p(v | z)", [K])
+        Emission("p(x | z, w)", [K, 2])
+        * Normal("p(w | v)", loc="v", scale=1.0)
+        * Emission("p(v | z)", [K])
         * Categorical("p(z)", logits=torch.randn(K))
     )
     marginal = joint.marginalize_var("z")

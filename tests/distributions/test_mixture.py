@@ -12,7 +12,18 @@ from torch import nn
 from torch.testing import assert_close
 
 from probflow.distributions import (
-    Bernoulli, Beta, Categorical, Exponential, Gamma, Laplace, MixtureModel, MultivariateNormal, Normal, Poisson, Samples, Uniform,
+    Bernoulli,
+    Beta,
+    Categorical,
+    Exponential,
+    Gamma,
+    Laplace,
+    MixtureModel,
+    MultivariateNormal,
+    Normal,
+    Poisson,
+    Samples,
+    Uniform,
 )
 from probflow.errors import ArgumentError, NoClosedForm, ParameterError, ShapeError, SupportError, UnknownVariable
 
@@ -38,17 +49,27 @@ def constants():
 
 
 def networks():
-    parts = [Normal("p(x | y)", Net(2, loc=2, scale=2)), Normal("p(x | w)", Net(3, loc=2, scale=2)), Normal("p(x)", loc=torch.ones(2), scale=2.0)]
+    parts = [
+        Normal("p(x | y)", Net(2, loc=2, scale=2)),
+        Normal("p(x | w)", Net(3, loc=2, scale=2)),
+        Normal("p(x)", loc=torch.ones(2), scale=2.0),
+    ]
     return MixtureModel(parts, Categorical("p(z | w)", Net(3, logits=K)))
 
 
 def families():
-    parts = [Normal("p(x | y)", loc="y", scale=1.0), Laplace("p(x | w)", Net(3, loc=2, scale=2)), Normal("p(x)", loc=torch.ones(2), scale=2.0)]
+    parts = [
+        Normal("p(x | y)", loc="y", scale=1.0),
+        Laplace("p(x | w)", Net(3, loc=2, scale=2)),
+        Normal("p(x)", loc=torch.ones(2), scale=2.0),
+    ]
     return MixtureModel(parts, Categorical("p(z | y)", Net(2, logits=K)))
 
 
 def nested():
-    return MixtureModel([constants(), Normal("p(x | y)", loc="y", scale=1.0)], Categorical("p(k)", probs=torch.tensor([0.4, 0.6])))
+    return MixtureModel(
+        [constants(), Normal("p(x | y)", loc="y", scale=1.0)], Categorical("p(k)", probs=torch.tensor([0.4, 0.6]))
+    )
 
 
 CASES = {"constants": constants, "networks": networks, "families": families, "nested": nested}
@@ -62,7 +83,9 @@ def by_hand(p, values, dims=None):
     """log w_k + log p_k, one component after the other."""
     terms, index = [], p.hidden_var[0]
     for k, component in enumerate(p.distributions):
-        weight = p.prior.log_prob({**values, index: torch.eye(len(p.distributions))[k].expand(*values["x"].shape[:-1], -1)}, dims)
+        weight = p.prior.log_prob(
+            {**values, index: torch.eye(len(p.distributions))[k].expand(*values["x"].shape[:-1], -1)}, dims
+        )
         terms.append(weight + component.log_prob({n: values[n] for n in component.var + component.cond_var}, dims))
     return torch.stack(terms)
 
@@ -124,7 +147,8 @@ def test_draws_have_the_mean_and_variance_they_should(make):
 
 def test_draws_agree_with_the_density_on_intervals():
     p = MixtureModel(
-        [Normal("p(x)", loc=-2.0, scale=0.5), Laplace("p(x)", loc=1.0, scale=1.0)], Categorical("p(z)", probs=torch.tensor([0.3, 0.7]))
+        [Normal("p(x)", loc=-2.0, scale=0.5), Laplace("p(x)", loc=1.0, scale=1.0)],
+        Categorical("p(z)", probs=torch.tensor([0.3, 0.7])),
     )
     n = 100_000
     x = p.sample(batch_n=n)["x"]
@@ -188,7 +212,9 @@ def test_components_with_supports_of_their_own():
     assert_close(boxes.log_prob({"x": torch.tensor([0.5, 3.0])}).exp(), torch.tensor([0.5, 0.25]))
     with pytest.raises(SupportError, match="'x' in row 1"):
         boxes.log_prob({"x": torch.tensor([0.5, 1.5])})
-    mixed = MixtureModel([Normal("p(x)", loc=0.0, scale=1.0), Gamma("p(x)", concentration=2.0, rate=nn.Parameter(torch.tensor(3.0)))], half)
+    mixed = MixtureModel(
+        [Normal("p(x)", loc=0.0, scale=1.0), Gamma("p(x)", concentration=nn.Parameter(torch.tensor(2.0)), rate=3.0)], half
+    )
     x = torch.tensor([-1.0, 1.0])
     result = mixed.log_prob({"x": x})
     normal, gamma = td.Normal(0.0, 1.0).log_prob(x).exp(), td.Gamma(2.0, 3.0).log_prob(x.abs()).exp() * (x > 0)
@@ -242,7 +268,7 @@ def test_an_inserted_dimension_changes_nothing():
     for make in CASES.values():
         p = make()
         x = torch.randn(6, 4, 5, 2)
-        dims = {n: 1 for n in p.cond_var}
+        dims = dict.fromkeys(p.cond_var, 1)
         given = conditions(p, 4, 5)
         bound = p.bind([given[n] for n in p.cond_var], [dims[n] for n in p.cond_var])
         wide = bound.insert(0)  # a sample dimension next to the batch
@@ -285,7 +311,12 @@ def normal(statement="p(x)", **more):
         (lambda: [normal()] * 3, lambda: normal("p(z)"), ArgumentError, "must be a Categorical"),
         (lambda: [normal()] * 3, lambda: Categorical("p(z | x)", Net(1, logits=3)), ArgumentError, "depends on 'x'"),
         (lambda: [normal() * normal("p(y)")] * 3, prior, ArgumentError, "single distribution"),
-        (lambda: [normal(loc=torch.zeros(2)), normal(loc=torch.zeros(2, 2)), normal()], prior, ParameterError, "event dimension"),
+        (
+            lambda: [normal(loc=torch.zeros(2)), normal(loc=torch.zeros(2, 2)), normal()],
+            prior,
+            ParameterError,
+            "event dimension",
+        ),
     ],
 )
 def test_mistakes_at_construction(components, index, error, text):

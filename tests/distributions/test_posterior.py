@@ -62,12 +62,17 @@ def test_several_variables_and_chains():
     joint = emission * Bernoulli("p(b | a)", logits_of(nn.Linear(3, 2))) * Categorical("p(a)", probs=WEIGHTS)
     values = {"x": torch.randn(4, 1), "y": torch.randn(4, 1)}
     bits = torch.tensor(list(itertools.product([0.0, 1.0], repeat=2)))
-    table = torch.stack(
-        [
-            torch.stack([joint.log_prob({**values, "a": a.expand(4, 3), "b": b.expand(4, 2)}) for b in bits])
-            for a in torch.eye(3)
-        ]
-    ).flatten(0, 1).softmax(0).reshape(3, 4, 4)
+    table = (
+        torch.stack(
+            [
+                torch.stack([joint.log_prob({**values, "a": a.expand(4, 3), "b": b.expand(4, 2)}) for b in bits])
+                for a in torch.eye(3)
+            ]
+        )
+        .flatten(0, 1)
+        .softmax(0)
+        .reshape(3, 4, 4)
+    )
     both = joint.posterior("a", "b")
     assert str(both.statement) == "p(a,b|x,y)"
     for i, a in enumerate(torch.eye(3)):

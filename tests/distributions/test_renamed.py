@@ -83,7 +83,7 @@ def test_eval_mode_reaches_the_network():
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     p = Normal("p(x | z)", network, scale=1.0)
     p.replace_var(z="u").eval()
-    assert not network.training
+    assert not network.training and not p.training
 
 
 @pytest.mark.parametrize("twin", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["copy", "pickle"])

@@ -83,6 +83,12 @@ def test_sample_dimensions_survive_on_to_the_next_model():
     assert len(third["w"].unique()) == third["w"].numel()
 
 
+def test_a_root_is_drawn_for_each_sample_of_the_given_values():
+    drawn = model().sample(Samples({"y": torch.randn(5, 6, 3)}, {"y": 1}), sample_shape=2)
+    assert drawn["z"].shape == (2, 5, 6, 2) and drawn["x"].shape == (2, 5, 6, 4)
+    assert len(drawn["z"].unique()) == drawn["z"].numel()
+
+
 def test_return_all():
     p, y = model(), torch.randn(6, 3)
     assert set(p.sample({"y": y})) == {"x", "y", "z"} and set(p.sample({"y": y}, return_all=False)) == {"x", "z"}
@@ -157,7 +163,9 @@ def test_the_density_of_the_same_value_does_not_change_after_another_sample():
     assert torch.equal(p.log_prob(drawn), before)
 
 
-@pytest.mark.parametrize("call", [lambda p: p.sample(batchn=7), lambda p: p.sample(batch_size=7), lambda p: p.log_prob({}, dims=1)])
+@pytest.mark.parametrize(
+    "call", [lambda p: p.sample(batchn=7), lambda p: p.sample(batch_size=7), lambda p: p.log_prob({}, dims=1)]
+)
 def test_an_unknown_keyword_is_a_type_error(call):
     with pytest.raises(TypeError, match="unexpected keyword"):
         call(model())

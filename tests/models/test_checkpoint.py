@@ -210,6 +210,11 @@ BAD = {
         "is damaged: RuntimeError",
     ),
     "python's random state": (rewrite(lambda s: s["random"].update(python=(3, (1, 2), None))), "is damaged: ValueError"),
+    "numpy's random state": (
+        rewrite(lambda s: s["random"]["numpy"].__setitem__(slice(1, 3), [torch.arange(5), 0])),
+        "is damaged",
+    ),
+    "numpy's position": (rewrite(lambda s: s["random"]["numpy"].__setitem__(2, 10**6)), "a position outside its table"),
     "optimizer state": (
         rewrite(lambda s: s["optimizer"]["state"]["param_groups"].pop()),
         "the optimizer's state is incomplete",
@@ -349,6 +354,19 @@ def test_arguments_that_make_no_sense(vae, tmp_path):
         model.fit(vae.values, 1, checkpoint=tmp_path)
     with pytest.raises(ModelError, match="must be the path of a file, got True"):
         model.fit(vae.values, 1, checkpoint=True)
+
+
+def test_a_bad_generator_state_changes_nothing(make, tmp_path):
+    parts, path = make(), tmp_path / "model.pt"
+    data = Batches(parts.values, 8, seed=1)
+    model = model_of(parts)
+    model.fit(data, 1, checkpoint=path, progress=False)
+    rewrite(lambda s: s["generators"].update({"data.generator": torch.zeros(3, dtype=torch.uint8)}))(path, path)
+    fresh = model_of(make(1))
+    before = everything(fresh)
+    with pytest.raises(CheckpointError, match="is damaged: RuntimeError"):
+        fresh.fit(data, 2, checkpoint=path, resume=True, progress=False)
+    assert everything(fresh) == before
 
 
 def test_resuming_from_a_bad_file_trains_nothing(vae, tmp_path):

@@ -14,6 +14,7 @@ from probflow.errors import MissingVariable, ModelError
 from probflow.losses import KL, E, Function, Parameter, log
 from probflow.models import ML, Model
 from probflow.models.averages import Averages
+from probflow.models.fit import _moved
 
 LIKELIHOOD, DIVERGENCE = "E_q(z|x)[log p(x|z)]", "KL[q(z|x) || p_{prior}(z)]"
 
@@ -102,6 +103,13 @@ def test_a_term_keeps_its_name_while_its_weight_is_trained(make, tmp_path):
     first = resumed(0, 1)
     assert f"1 * {DIVERGENCE}" in first
     assert list(resumed(1, 2)) == list(first)
+
+
+def test_batches_are_moved_to_the_weights(vae):
+    values = {"x": vae.x, "beta": 2.0}
+    assert _moved(values, torch.device("cpu")) is values and _moved(values, None) is values
+    moved = _moved(values, torch.device("meta"))
+    assert moved["x"].device.type == "meta" and moved["beta"] == 2.0
 
 
 def test_data_without_a_length(vae):

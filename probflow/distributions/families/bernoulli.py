@@ -23,8 +23,8 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
         return F.binary_cross_entropy(probs, x, reduction="none")
 
 
-def _event_log_prob(p: Params, x: Tensor, dims: int) -> Tensor:
-    return -sum_event(_cross_entropy(p, x), dims)  # the sign after the sum: one pass over the data less
+def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
+    return sum_event(_cross_entropy(p, x), dims)
 
 
 def _same_shape(p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ class Bernoulli(
         either=(("probs", "logits"),),
         support=boolean,
         states=_states,
-        event_log_prob=_event_log_prob,
+        event_nll=_event_nll,
     ),
 ):
     r"""Bernoulli distribution of 0/1 values, elementwise: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`.

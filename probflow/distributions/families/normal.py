@@ -10,15 +10,21 @@ from torch import distributions as td
 
 from probflow._typing import Shape
 from probflow.distributions.domains import positive, real
-from probflow.distributions.parametric import Family, Parametric, Params, sum_event
+from probflow.distributions.parametric import Family, Parametric, Params, plain_number, sum_event
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def _event_log_prob(p: Params, x: Tensor, dims: int) -> Tensor:
+def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
+    loc, scale = plain_number(p["loc"]), plain_number(p["scale"])
+    count = math.prod(x.shape[x.dim() - dims :])
+    distance = x if isinstance(loc, float) and loc == 0 else x - loc
+    if isinstance(scale, float):
+        squares = sum_event((distance if scale == 1 else distance / scale).square(), dims)
+        return torch.add(0.5 * squares, count * (math.log(scale) + _HALF_LOG_TWO_PI))
     # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
-    distance = ((x - p["loc"]) / p["scale"]).square()
-    return -sum_event(torch.add(p["scale"].log() + _HALF_LOG_TWO_PI, distance, alpha=0.5), dims)
+    terms = torch.add(scale.log(), (distance / scale).square(), alpha=0.5)
+    return sum_event(terms, dims) + count * _HALF_LOG_TWO_PI
 
 
 def _rsample(p: Params, shape: Shape) -> Tensor:
@@ -32,7 +38,7 @@ class Normal(
         td.Normal,
         params={"loc": real, "scale": positive},
         support=real,
-        event_log_prob=_event_log_prob,
+        event_nll=_event_nll,
         rsample=_rsample,
         reparameterised=True,
     ),
