@@ -27,7 +27,8 @@ def ancestral(
     base: Shape = ()
     for name, value in known.items():  # sample dimensions that the given values already have
         base = broadcast(base, value.shape[: leads[name]])
-    to_draw = [p.factors[i] for i in p.graph.order if not all(v in known for v in p.factors[i].var)]
+    order = p.graph.order if len(p.factors) > 1 else (0,)
+    to_draw = [p.factors[i] for i in order if not all(v in known for v in p.factors[i].var)]
     to_draw = [factor for factor in to_draw if factor.var]
     for factor in p.factors:
         factor.check_sampler() if factor in to_draw or not factor.var else None
@@ -60,6 +61,6 @@ def _check_drawable(factor: Factor, known: Values, reparam: bool) -> None:
         )
     if reparam and not factor.reparameterised:
         raise ArgumentError(
-            f"{factor.statement} ({type(factor.origin).__name__}) has no reparameterised draw: reparam=True keeps no gradient.\n"
+            f"{factor.statement} ({type(factor.origin).__name__}) has no reparameterised draw: reparam=True is in vain.\n"
             f"Use an expectation, which finds an unbiased gradient: E({factor.name})[...]."
         )

@@ -89,9 +89,10 @@ def constant_stack(statement: Statement, factors: Sequence[Factor]) -> FamilyBou
         ):
             return None
         for name, column in raw.items():
-            column.append(getattr(other, name))
-    if any(t.shape != column[0].shape or t.dtype != column[0].dtype for column in raw.values() for t in column):
-        return None
+            tensor = other._buffers.get(name)  # the tables themselves: a mixture asks for many
+            column.append(other._parameters[name] if tensor is None else tensor)  # type: ignore[arg-type]
+            if column[-1].shape != column[0].shape or column[-1].dtype != column[0].dtype:
+                return None
     model = first.bind([], [])
     if not isinstance(model, FamilyBound):
         return None

@@ -11,9 +11,20 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import kl as torch_kl
 
-from probflow.distributions import Bernoulli, Categorical, ContinuousBernoulli, Family, Geometric, LogNormal, Normal, Parametric
+from probflow.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    ContinuousBernoulli,
+    Family,
+    Geometric,
+    LogNormal,
+    Normal,
+    Parametric,
+)
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
+from probflow.distributions.checks import compiling, require
 from probflow.distributions.parametric import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.printing import shape_text
@@ -39,10 +50,25 @@ def _weighted(prob: Tensor, log_ratio: Tensor) -> Tensor:
 
 
 def _bernoulli(q: Params, p: Params, dims: int) -> Tensor:
+    return sum_event(_coin(q, p), dims)
+
+
+def _coin(q: Params, p: Params) -> Tensor:
     a = q["logits"] if "logits" in q else q["probs"].logit()
     b = p["logits"] if "logits" in p else p["probs"].logit()
     log1, log0 = torch.nn.functional.logsigmoid, lambda x: torch.nn.functional.logsigmoid(-x)
-    return sum_event(_weighted(a.sigmoid(), log1(a) - log1(b)) + _weighted((-a).sigmoid(), log0(a) - log0(b)), dims)
+    return _weighted(a.sigmoid(), log1(a) - log1(b)) + _weighted((-a).sigmoid(), log0(a) - log0(b))
+
+
+def _binomial(q: Params, p: Params, dims: int) -> Tensor:
+    """A Binomial is a sum of Bernoullis, as many on both sides; for other counts there is no closed form."""
+    if not compiling():
+        require(
+            (q["total_count"] - p["total_count"]).abs().amax(),
+            lambda largest: largest == 0,
+            lambda: LossError("KL of two Binomials is known for the same total_count only.\nWrite KL(q, p, analytical=False)."),
+        )
+    return sum_event(q["total_count"] * _coin(q, p), dims)
 
 
 def _log_probs(params: Params) -> Tensor:
@@ -74,6 +100,7 @@ KL: dict[tuple[type[Parametric], type[Parametric]], Formula] = {
     (Normal, Normal): _normal,
     (LogNormal, LogNormal): _normal,  # a divergence does not change under a common bijection
     (Bernoulli, Bernoulli): _bernoulli,
+    (Binomial, Binomial): _binomial,
     (Categorical, Categorical): _categorical,
     (ContinuousBernoulli, ContinuousBernoulli): _linear(ContinuousBernoulli.family),
     (Geometric, Geometric): _linear(Geometric.family),

@@ -15,6 +15,12 @@ from probflow.losses.probability import Estimator
 FEW_STATES = 128
 """Up to this many states a finite variable is summed exactly instead of drawn."""
 
+MANY_STATES = 4096
+"""Up to this many combinations of the states of several variables."""
+
+MOST_STATES = 65536
+"""Where estimator="enumerate" asks for the sum."""
+
 Choice = Literal["enumerate", "pathwise", "score"]
 
 

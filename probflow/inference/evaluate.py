@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from probflow._typing import Values
 from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping
+from probflow.inference.axes import Slot
 from probflow.inference.estimators import TooManyStates
 from probflow.inference.lower import lower
 from probflow.inference.planner import Env, Planner
-from probflow.inference.program import Program
+from probflow.inference.program import BATCH, Program
 from probflow.inference.simplify import simplify, top_terms
 from probflow.losses import Loss, evaluation
 from probflow.losses.arithmetic import Reduce
 from probflow.losses.free import coefficients, modules
-from probflow.losses.node import walk
+from probflow.losses.node import intern, walk
 from probflow.losses.scalars import Parameter
 from probflow.losses.text import text
 
@@ -81,13 +82,24 @@ def make_program(
     simple = simplify(loss)
     outputs = {"": lower(simple, planner, env)}
     if with_terms:
-        for how, term in top_terms(simple):
+        for whole, term in top_terms(simple):
             shown = text(term, planner.labels)
             while shown in outputs:  # the same term twice is shown twice
                 shown += " "
-            node = term if how is None else Reduce(how, term)  # type: ignore[arg-type]
-            outputs[shown] = lower(node, planner, env)
+            outputs[shown] = _term(whole, term, planner, env)
     return planner.program(text(loss), outputs, keep_draws)
+
+
+def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:
+    """One summand of a loss, reduced over the batch as the whole is: their signed sum is the value."""
+    if whole is None:
+        return lower(term, planner, env)
+    slot = lower(intern(Reduce, whole.how, term), planner, env)
+    if whole.how == "mean" or lower(term, planner, env).batched or not lower(whole.operand, planner, env).batched:
+        return slot
+    # a number among terms that have a batch is added once per row
+    number = planner.plain(slot)
+    return planner.op("reduce", "rows", (number,), lambda t, batch: t * batch, number.axes, batched=False, extra=(BATCH,))
 
 
 def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:
@@ -143,6 +155,13 @@ class LossModule(nn.Module):
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(f"coefficient{place}", tensor)
         self._program = program_for(loss)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._program = program_for(self.loss)  # a copy has networks of its own, and needs a program that runs them
 
     def forward(self, values: Values) -> Tensor:
         """The value of the loss."""

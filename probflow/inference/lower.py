@@ -114,7 +114,7 @@ def _expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env,
         factor.check_sampler()
         how = planner.choose(factor, node.sample_shape, node.estimator)
         if how == "enumerate":
-            inner, log_weight, axis = planner.enumerate(factor, inner)
+            inner, log_weight, axis = planner.enumerate(factor, inner, asked=node.estimator == "enumerate")
             sums.append((log_weight, axis))
         else:
             inner, log_q = planner.draw(factor, inner, axes, how == "pathwise")
@@ -193,7 +193,7 @@ def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, l
 
 @lower.register
 def _(node: Sum, planner: Planner, env: Env) -> Slot:
-    slots = tuple(lower(term, planner, env) for term in node.terms)
+    slots = tuple(lower(term, planner, env) for term in node.summands)
     return planner.signed_sum(node.signs, slots, text(node, planner.labels))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +14,9 @@ from probflow.distributions import Distribution, Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.checks import compiling, is_lenient
+from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
-from probflow.inference.estimators import FEW_STATES, TooManyStates, choose
+from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, TooManyStates, choose
 from probflow.inference.program import BATCH, Program, Read, Step
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
@@ -33,6 +35,8 @@ class Env:
     stream: tuple[int, ...] = ()
     draws: frozenset[int] = frozenset()
     axes: frozenset[Axis] = frozenset()
+    states: tuple[Slot, ...] = ()
+    """The variables that are summed over here, each with all its states."""
 
     def branch(self, place: int) -> Env:
         """For one of several arguments that draw independently.  The first one draws what stands alone elsewhere."""
@@ -59,6 +63,7 @@ class Planner:
         self._ops: dict[Any, Slot] = {}
         self._axes: dict[Any, Axis] = {}
         self._samples: dict[Loss, bool] = {}
+        self.fixed: dict[str, int] = {}  # batch sizes of values given at construction, by statement
         self.drawn: dict[str, tuple[int, int, int]] = {}
 
     # ------------------------------------------------------------------ ops
@@ -159,6 +164,8 @@ class Planner:
         lined = tuple(self.aligned(slot, axes) for slot in inputs)
         run = factor.binder(tuple(len(slot.axes) for slot in lined))
         label = self.labels.text(factor)
+        if factor.fixed_batch is not None:
+            self.fixed.setdefault(label, factor.fixed_batch)
         return self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
 
     def log_prob(self, p: Distribution, env: Env) -> Slot:
@@ -213,8 +220,8 @@ class Planner:
 
     # ------------------------------------------------------------------ draws
 
-    def enumerate(self, factor: Factor, env: Env) -> tuple[Env, Slot, Axis]:
-        """All states of a finite factor along an axis of their own, and log q at each."""
+    def enumerate(self, factor: Factor, env: Env, asked: bool) -> tuple[Env, Slot, Axis]:
+        """All states of a finite factor along an axis of their own, and log q at each; `asked` if the author asked for it."""
         bound = self.bind(factor, env)
         key: tuple[Any, ...] = ("states", id(factor.origin), factor.var, bound.index)
         axis = self.axis(key, f"states of {', '.join(factor.var)}", None, True)
@@ -223,18 +230,26 @@ class Planner:
             axis = self.axis(key, axis.label, None, True)
         origin, lead = id(factor.origin), len(bound.axes)
 
-        def run(dist: Bound) -> tuple[Tensor, ...]:
-            states = dist.states(FEW_STATES)
-            if states is None:
+        def run(dist: Bound, *others: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            states = dist.states(MOST_STATES if asked else FEW_STATES)
+            if states is None and asked:
+                raise LossError(
+                    f"{dist.statement} has more than {MOST_STATES} states, or not the same ones for every element, so "
+                    "estimator='enumerate' cannot sum over it.\nLeave estimator out, or ask for 'score'."
+                )
+            if states is None or (not asked and math.prod(s[0].shape[0] for s in (*others, states)) > MANY_STATES):
                 raise TooManyStates(origin)
             return tuple(s.reshape(s.shape[0], *s.shape[1 + dist.lead - lead :]) if dist.lead > lead else s for s in states)
 
-        states = self.op("states", axis, (bound,), run, union((axis,), bound.axes), text=", ".join(factor.var), note="every state, summed exactly")
+        states = self.op(
+            "states", (axis, asked), (bound, *env.states), run, union((axis,), bound.axes), text=", ".join(factor.var),
+            note="every state, summed exactly",
+        )
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
             item = self.op("item", place, (states,), lambda values, place=place: values[place], union((axis,), bound.axes))
             new[name] = Slot(item.index, (axis, *bound.axes), True, item.draws)
-        inner = replace(env, bound=new)
+        inner = replace(env, bound=new, states=(*env.states, states))
         return inner, self.plain(self.factor_log_prob(factor, inner)), axis
 
     def draw(self, factor: Factor, env: Env, sample_axes: Axes, pathwise: bool) -> tuple[Env, Slot | None]:
@@ -307,7 +322,8 @@ class Planner:
             self.size,
             {name: slot.index for name, slot in outputs.items()},
             self.drawn if keep_draws else {},
-            outputs[""].batched,
+            frozenset(name for name, slot in outputs.items() if slot.batched),
+            self.fixed,
         )
 
 

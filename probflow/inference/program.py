@@ -53,9 +53,12 @@ class Program:
         size: int,
         outputs: Mapping[str, int],
         draws: Mapping[str, tuple[int, int, int]],
-        batched: bool,
+        batched: frozenset[str],
+        fixed: Mapping[str, int] | None = None,
     ) -> None:
         self.formula, self.reads, self.size, self.batched = formula, tuple(reads), size, batched
+        # `batched` names the outputs that have one number per batch element
+        self.fixed = dict(fixed or {})  # statement -> batch size of the values given to it at construction
         self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
         self.steps = _needed(steps, [*outputs.values(), *(slot for slot, _, _ in draws.values())])
@@ -141,8 +144,28 @@ class Program:
             elif size != batch:
                 raise ShapeError(self._batches(values))
             slots[read.slot] = value
+        if self.fixed:
+            batch = self._with_fixed(batch)
         slots[BATCH] = 1 if batch is None else batch
+        for read in self.reads:
+            if read.number:
+                self._check_number(read.name, slots[read.slot], slots[BATCH])
         return slots
+
+    def _with_fixed(self, batch: int | None) -> int | None:
+        """The batch size, where some values were given at construction."""
+        for statement, size in self.fixed.items():
+            if batch not in (None, size):
+                raise ShapeError(f"{self.formula}: {statement} is given {size} rows, but the other values have batch {batch}.")
+            batch = size
+        return batch
+
+    def _check_number(self, name: str, value: object, batch: int) -> None:
+        if isinstance(value, Tensor) and value.dim() and tuple(value.shape) != (batch,):
+            raise ShapeError(
+                f"{self.formula}: the parameter {name!r} has shape {shape_text(value.shape)}, but it must be one number, or one per "
+                f"batch element, ({batch},)."
+            )
 
     def _number(self, name: str, values: Mapping[str, Any]) -> float | Tensor:
         if name not in values:
@@ -189,7 +212,7 @@ class Program:
         result = slots[self.outputs[name]]
         if not isinstance(result, Tensor):
             result = torch.as_tensor(result)
-        if self.batched and name == "" and (result.dim() == 0 or result.shape[-1] != slots[BATCH]):
+        if name in self.batched and (result.dim() == 0 or result.shape[-1] != slots[BATCH]):
             result = result.expand(*result.shape[:-1], slots[BATCH])
         return result
 

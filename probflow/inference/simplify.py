@@ -68,7 +68,7 @@ def sum_of(terms: list[Term]) -> Loss:
 
 @simplify.register
 def _(node: Sum) -> Loss:
-    new = [simplify(term) for term in node.terms]
+    new = [simplify(term) for term in node.summands]
     return intern(Sum, node.signs, tuple(new))
 
 
@@ -103,6 +103,8 @@ def _(node: Expectation) -> Loss:
 
 def simplify_expectation(node: Expectation, closed: bool) -> Loss:
     """Expand the body, take out what has a closed form or no variable of q, and drop barren variables from the rest."""
+    if not all(factor.var and factor.normalised for factor in node.q.factors):
+        return Expectation(node.q, simplify(node.f), node.sample_shape, node.estimator)  # the rules are about normalised factors
     terms = expand(simplify(node.f), frozenset(node.q.var))
     out: dict[int, list[Term]] = {}
     if closed:
@@ -142,7 +144,7 @@ def expand(node: Loss, bound: frozenset[str]) -> dict[int, Term]:
 
 def _expand(node: Loss, bound: frozenset[str]) -> list[Term]:
     if isinstance(node, Sum):
-        return [t.times(sign) for sign, term in zip(node.signs, node.terms, strict=True) for t in _expand(term, bound)]
+        return [t.times(sign) for sign, term in zip(node.signs, node.summands, strict=True) for t in _expand(term, bound)]
     if isinstance(node, Negative):
         return [t.times(-1) for t in _expand(node.operand, bound)]
     if isinstance(node, LogProb) and len(node.p.factors) > 1:
@@ -212,12 +214,12 @@ def _outer(q: Distribution, inner: Loss, names: Names) -> Loss:
     return Expectation(product(tuple(q.factors[i] for i in needed)), inner) if needed else inner
 
 
-def top_terms(loss: Loss) -> list[tuple[str | None, Loss]]:
-    """The printed terms of a loss, each with the reduction over the batch around it."""
+def top_terms(loss: Loss) -> list[tuple[Reduce | None, Loss]]:
+    """The printed terms of a loss, each with the reduction over the batch that it is inside."""
     if isinstance(loss, Reduce):
-        return [(loss.how, term) for _, term in top_terms(loss.operand)]
+        return [(loss, term if inner is None else intern(Reduce, inner.how, term)) for inner, term in top_terms(loss.operand)]
     if isinstance(loss, Negative):
         return top_terms(loss.operand)
     if isinstance(loss, Sum):
-        return [entry for term in loss.terms for entry in top_terms(term)]
+        return [entry for term in loss.summands for entry in top_terms(term)]
     return [(None, loss)]

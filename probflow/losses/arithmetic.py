@@ -12,10 +12,10 @@ from probflow.losses.scalars import Constant
 class Sum(Loss):
     """``+a - b + c``: terms in the author's order, each with its sign."""
 
-    __slots__ = ("signs", "terms")
-    fields = ("signs", "terms")
+    __slots__ = ("signs", "summands")
+    fields = ("signs", "summands")
     signs: tuple[int, ...]
-    terms: tuple[Loss, ...]
+    summands: tuple[Loss, ...]
 
 
 class Product(Loss):
@@ -118,8 +118,8 @@ def subtract(a: Loss | Scalar, b: Loss | Scalar) -> Loss:
 
 def _sum(a: Loss, sign: int, b: Loss) -> Loss:
     # only the left side is flattened: a - (b - c) stays as typed
-    signs, terms = (a.signs, a.terms) if isinstance(a, Sum) else ((1,), (a,))
-    return intern(Sum, (*signs, sign), (*terms, b))
+    signs, summands = (a.signs, a.summands) if isinstance(a, Sum) else ((1,), (a,))
+    return intern(Sum, (*signs, sign), (*summands, b))
 
 
 def multiply(a: Loss | Scalar, b: Loss | Scalar) -> Loss:

@@ -27,7 +27,7 @@ def _collect(node: Loss, bound: frozenset[str], found: dict[str, None]) -> None:
         current, hidden = stack.pop()
         mine, below = _own(current)
         for name in mine:
-            if name not in hidden:
+            if name not in hidden or isinstance(current, Parameter):  # a number is never what an expectation draws
                 found.setdefault(name)
         stack.extend((child, hidden | below) for child in reversed(children(current)))
 
@@ -70,7 +70,7 @@ def atoms(node: Loss) -> tuple[Factor, ...]:
 def modules(node: Loss) -> tuple[nn.Module, ...]:
     """Everything with weights: atomic distributions, and the modules behind functions."""
     functions = [c.function for c in walk(node) if isinstance(c, Function) and isinstance(c.function, nn.Module)]
-    return (*atoms(node), *functions)
+    return (*atoms(node), *dict.fromkeys(functions))
 
 
 def coefficients(node: Loss) -> tuple[Tensor, ...]:

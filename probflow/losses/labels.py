@@ -18,6 +18,10 @@ class Labels:
                 group = groups.setdefault(str(factor.statement), [])
                 if id(factor.origin) not in group:
                     group.append(id(factor.origin))
+        whole: dict[str, set[tuple[tuple[str, int], ...]]] = {}
+        for p in named_distributions(node):
+            whole.setdefault(str(p.statement), set()).add(tuple((str(f.statement), id(f.origin)) for f in p.factors))
+        self._ambiguous = {statement for statement, made in whole.items() if len(made) > 1}
         self._number = {
             (statement, origin): place
             for statement, origins in groups.items()
@@ -28,9 +32,14 @@ class Labels:
     def _of(self, factor: Factor) -> int | None:
         return self._number.get((str(factor.statement), id(factor.origin)))
 
+    def _as_one(self, p: Distribution) -> bool:
+        """Whether the statement of the whole says enough: it has one name, and means one thing in this expression."""
+        ambiguous = len(p.factors) > 1 and str(p.statement) in self._ambiguous
+        return _one_name(p) and not ambiguous and not any(self._of(f) for f in p.factors)
+
     def text(self, p: Distribution) -> str:
         """``p(x,z)``; ``p#1(x|z)`` where another network has the same statement."""
-        if _one_name(p) and not any(self._of(f) for f in p.factors):
+        if self._as_one(p):
             return str(p.statement)
         return " ".join(self._factor_text(f) for f in p.factors)
 
@@ -40,7 +49,7 @@ class Labels:
 
     def latex(self, p: Distribution) -> str:
         """The same in LaTeX; the number is a superscript."""
-        if _one_name(p) and not any(self._of(f) for f in p.factors):
+        if self._as_one(p):
             return p.statement.latex()
         return r"\,".join(self._factor_latex(f) for f in p.factors)
 

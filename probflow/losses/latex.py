@@ -9,6 +9,7 @@ from probflow.losses.labels import Labels
 from probflow.losses.node import Loss
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb, Prob
 from probflow.losses.scalars import Constant, Function, Parameter, Trainable
+from probflow.losses.text import number_text
 from probflow.printing import latex_name
 
 
@@ -32,7 +33,7 @@ def _parentheses(inner: str) -> str:
 
 def _inside(node: Loss, labels: Labels, *loose: type[Loss]) -> str:
     shown = _latex(node, labels)
-    negative = isinstance(node, Constant) and node.value < 0
+    negative = isinstance(node, (Constant, Trainable)) and shown.startswith("-")
     return _parentheses(shown) if isinstance(node, loose) or negative else shown
 
 
@@ -41,7 +42,7 @@ def _(node: Constant, labels: Labels) -> str:
     from sympy import latex as sympy_latex
     from sympy import sympify
 
-    return str(sympy_latex(sympify(f"{node.value:g}" if isinstance(node.value, float) else node.value)))
+    return str(sympy_latex(sympify(number_text(node.value) if isinstance(node.value, float) else node.value)))
 
 
 @_latex.register
@@ -93,7 +94,7 @@ def _(node: Expectation, labels: Labels) -> str:
 @_latex.register
 def _(node: Sum, labels: Labels) -> str:
     parts = []
-    for place, (sign, term) in enumerate(zip(node.signs, node.terms, strict=True)):
+    for place, (sign, term) in enumerate(zip(node.signs, node.summands, strict=True)):
         shown = _inside(term, labels, Sum, Negative) if place else _inside(term, labels, *((Sum,) if sign < 0 else ()))
         parts.append(("" if sign > 0 else "-") + shown if not place else (" + " if sign > 0 else " - ") + shown)
     return "".join(parts)
@@ -117,7 +118,7 @@ def _(node: Quotient, labels: Labels) -> str:
 
 @_latex.register
 def _(node: Power, labels: Labels) -> str:
-    loose = (Sum, Negative, Product, Quotient, Power, LogProb, Expectation, KullbackLeibler, Entropy)
+    loose = (Sum, Negative, Product, Quotient, Power, LogProb, Expectation, KullbackLeibler, Entropy, CrossEntropy, Elementwise)
     return rf"{_inside(node.base, labels, *loose)}^{{{_latex(node.exponent, labels)}}}"
 
 
@@ -139,8 +140,8 @@ def _(node: Detach, labels: Labels) -> str:
 
 @_latex.register
 def _(node: Clamp, labels: Labels) -> str:
-    low = r"-\infty" if node.low is None else f"{node.low:g}"
-    high = r"\infty" if node.high is None else f"{node.high:g}"
+    low = r"-\infty" if node.low is None else number_text(node.low)
+    high = r"\infty" if node.high is None else number_text(node.high)
     return rf"\operatorname{{clamp}}_{{[{low}, {high}]}}{_parentheses(_latex(node.operand, labels))}"
 
 

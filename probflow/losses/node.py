@@ -27,10 +27,14 @@ _NODES: weakref.WeakValueDictionary[tuple[Any, ...], Loss] = weakref.WeakValueDi
 
 def _identity(value: Any) -> Any:
     """What two equal fields have in common: identity for everything but plain values and tuples."""
+    if isinstance(value, Loss):
+        return id(value)
     if isinstance(value, tuple):
         return tuple(map(_identity, value))
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return type(value), repr(value)  # 1, 1.0, True, and 0.0, -0.0 are different
+    if isinstance(value, float):
+        return type(value), repr(value)  # 0.0 and -0.0 are different
+    if value is None or isinstance(value, (str, int)):
+        return type(value), value  # 1 and True are different
     return id(value)
 
 
@@ -55,12 +59,10 @@ class Loss:
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        swapped = {"add": "__radd__", "mul": "__rmul__", "sub": "__rsub__", "true_divide": "__rtruediv__", "div": "__rtruediv__"}
-        plain = name.strip("_").removeprefix("r") if name.startswith("__r") else name.strip("_")
-        if plain in swapped and len(args) == 2 and isinstance(args[1], Loss):
-            return getattr(args[1], swapped[plain])(args[0])
-        if plain in swapped and len(args) == 2 and isinstance(args[0], Loss):  # the reflected spelling, torch's arguments turned
-            return getattr(args[0], swapped[plain])(args[1])
+        ours = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "true_divide": "divide", "pow": "power"}
+        plain = name.strip("_")
+        if plain in ours and len(args) == 2 and not kwargs:
+            return getattr(_arithmetic(), ours[plain])(*args)
         raise LossError(f"torch.{name} takes tensors, not a loss.\nUse the loss's own methods (.exp(), .mean(), ...) or Function(callable, variables).")
 
     # ------------------------------------------------------------------ arithmetic

@@ -24,13 +24,19 @@ def _text(node: object, labels: Labels) -> str:
 def _inside(node: Loss, labels: Labels, *loose: type[Loss]) -> str:
     """In parentheses where `node` binds less tightly than its surroundings."""
     shown = _text(node, labels)
-    negative = isinstance(node, Constant) and node.value < 0
+    negative = isinstance(node, (Constant, Trainable)) and shown.startswith("-")
     return f"({shown})" if isinstance(node, loose) or negative else shown
+
+
+def number_text(value: float) -> str:
+    """A number as it was typed: short, but never another number."""
+    short = f"{value:g}"
+    return short if float(short) == value or value != value else repr(float(value)).removesuffix(".0")
 
 
 @_text.register
 def _(node: Constant, labels: Labels) -> str:
-    return f"{node.value:g}" if isinstance(node.value, float) else str(node.value)
+    return number_text(node.value) if isinstance(node.value, float) else str(node.value)
 
 
 @_text.register
@@ -81,7 +87,7 @@ def _(node: Expectation, labels: Labels) -> str:
 @_text.register
 def _(node: Sum, labels: Labels) -> str:
     parts = []
-    for place, (sign, term) in enumerate(zip(node.signs, node.terms, strict=True)):
+    for place, (sign, term) in enumerate(zip(node.signs, node.summands, strict=True)):
         shown = _inside(term, labels, Sum, Negative) if place else _inside(term, labels, *((Sum,) if sign < 0 else ()))
         parts.append(("" if sign > 0 else "-") + shown if not place else (" + " if sign > 0 else " - ") + shown)
     return "".join(parts)
@@ -122,7 +128,7 @@ def _(node: Detach, labels: Labels) -> str:
 
 @_text.register
 def _(node: Clamp, labels: Labels) -> str:
-    limits = [f"{n}={v:g}" for n, v in (("min", node.low), ("max", node.high)) if v is not None]
+    limits = [f"{n}={number_text(v)}" for n, v in (("min", node.low), ("max", node.high)) if v is not None]
     return f"clamp({', '.join([_text(node.operand, labels), *limits])})"
 
 

@@ -1,0 +1,1 @@
+"""How fast probflow is, as ratios to hand-written PyTorch: ``python -m benchmarks`` (see ``--help``)."""

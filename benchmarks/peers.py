@@ -1,0 +1,40 @@
+"""Other libraries, measured beside where they are installed: ``pip install -e ".[bench]"``.
+
+Importing some of them (and the first ``torch.compile`` of a process) switches the argument checks of torch.distributions for
+everybody, and they cost up to a third of a small step.  So the state that a peer has alone is noted when it is imported, every
+one of its steps runs in that state, and nobody else's does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import SimpleNamespace
+
+from torch import distributions as td
+
+from benchmarks.timing import CHECKED, argument_checks
+
+INSTALL = 'Peers that are not installed have empty columns: python -m pip install -c constraints.txt -e ".[bench]"'
+
+
+def _load(**modules: str) -> SimpleNamespace | None:
+    """The modules under short names, and `checked`, the state that importing them leaves; None where not installed."""
+    with argument_checks(CHECKED):
+        try:
+            loaded = {name: importlib.import_module(module) for name, module in modules.items()}
+        except ImportError:
+            return None
+        return SimpleNamespace(**loaded, checked=bool(td.Distribution._validate_args))
+
+
+@cache
+def pixyz() -> SimpleNamespace | None:
+    """Pixyz, or None."""
+    return _load(distributions="pixyz.distributions", losses="pixyz.losses", models="pixyz.models")
+
+
+@cache
+def pyro() -> SimpleNamespace | None:
+    """Pyro, or None."""
+    return _load(pyro="pyro", distributions="pyro.distributions", infer="pyro.infer", optim="pyro.optim")
