@@ -26,20 +26,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="thread counts (default: 1 2)")
     parser.add_argument("--workloads", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--steps", type=int, help="rounds of each workload, instead of its own number")
-    parser.add_argument("--processes", type=int, default=3, help="fresh processes; the median of their medians counts (default: 3)")
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes, whose medians' median counts (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
-    parser.add_argument("--quick", action="store_true", help="a few rounds in one process: shows that it runs, measures nothing")
+    parser.add_argument("--quick", action="store_true", help="a few rounds in one process: shows only that it runs")
+    parser.add_argument(
+        "--no-peers",
+        action="store_true",
+        help="leave other libraries out: a large one between two small steps empties the caches for everybody",
+    )
     return parser
 
 
-def timed(names: list[str], threads: int, processes: int, steps: int | None, quick: bool) -> dict[str, dict[str, float]]:
+def timed(names: list[str], threads: int, processes: int, options: list[str]) -> dict[str, dict[str, float]]:
     """Median of medians per workload and contestant; the order of turns is another in each process."""
     found: list[dict[str, dict[str, float]]] = []
     for seed in range(processes):
         print(f"{threads} thread(s), process {seed + 1} of {processes}", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "benchmarks.worker", "--threads", str(threads), "--seed", str(seed), "--workloads", *names]
-        command += ["--steps", str(steps)] if steps else []
-        command += ["--quick"] if quick else []
+        command = [sys.executable, "-m", "benchmarks.worker", "--threads", str(threads), "--seed", str(seed)]
+        command += [*options, "--workloads", *names]
         done = subprocess.run(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"the measurements stopped with exit status {done.returncode}; see above")
@@ -54,15 +58,16 @@ def main(arguments: list[str] | None = None) -> None:
     processes = 1 if args.quick else args.processes
     timing_names = [name for name in args.workloads if name in WORKLOADS]
     result: dict[str, Any] = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    options = (["--steps", str(args.steps)] if args.steps else []) + ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
     for threads in args.threads:
-        seconds = timed(timing_names, threads, processes, args.steps, args.quick) if timing_names else {}
+        seconds = timed(timing_names, threads, processes, options) if timing_names else {}
         rows = [row for name in timing_names for row in report.time_rows(WORKLOADS[name], seconds[name])]
         peaks = {name: memory.measure(name, processes, threads) for name in args.workloads if name in memory.TITLES}
         rows += [row for name, found in peaks.items() for row in report.memory_rows(memory.TITLES[name], found)]
         result[f"threads {threads}"] = {"seconds": seconds, "bytes": peaks}
-        print(f"\n{threads} thread(s), torch {torch.__version__}, median of {processes} process(es); ratios to the program by hand")
+        print(f"\n{threads} thread(s), torch {torch.__version__}, median of {processes} processes; ratios to the first column")
         print(report.table(rows), flush=True)
-    if peers.pixyz() is None or peers.pyro() is None:
+    if not args.no_peers and (peers.pixyz() is None or peers.pyro() is None):
         print(f"\n{peers.INSTALL}")
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Peak memory of a workload's program, each in a process of its own: ``python -m benchmarks.memory WORKLOAD CONTESTANT``.
 
-Two readings. The bytes of all tensors that are alive together at the worst moment, from torch's profiler: exact and repeatable.
-And by how much the resident memory of the process grows at most, from the kernel: what is paid, with the noise of the allocator.
+Two readings. The bytes of all tensors that are alive together at the worst moment, from torch's profiler: repeatable, so it
+decides. And by how much the resident memory of the process grows at most, from the kernel: what is paid, with the noise of
+the allocator.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from benchmarks.timing import Contestant
 
 STEPS = 3
 CONTESTANTS = ("hand", "probflow")
-TITLES = {"memory": "peak memory, VAE 784-512-512-64, train step", "memory-samples": "peak memory, E_q, 64 samples, same size, value"}
+TITLES = {
+    "memory": "peak memory, VAE 784-512-512-64, train step",
+    "memory-samples": "peak memory, E_q, 64 samples, same size, value",
+}
 TARGET = 1.05
 
 

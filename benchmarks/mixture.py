@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-import probflow as pf
 from benchmarks import peers
 from benchmarks.timing import Contestant, Disagreement, Workload, argument_checks, same_losses
+from probflow.distributions import Categorical, MixtureModel, Normal
 
 COMPONENTS, DIMENSIONS, POINTS = 10, 2, 10_000
 Programs = tuple[Contestant, Contestant]
@@ -55,8 +55,8 @@ def by_hand(truth: _Truth) -> Programs:
 
 def by_probflow(truth: _Truth) -> Programs:
     """`MixtureModel`."""
-    components = [pf.Normal("p(x)", loc=m, scale=s) for m, s in zip(truth.loc, truth.scale, strict=True)]
-    p = pf.MixtureModel(components, pf.Categorical("p(z)", probs=truth.probs))
+    components = [Normal("p(x)", loc=m, scale=s) for m, s in zip(truth.loc, truth.scale, strict=True)]
+    p = MixtureModel(components, Categorical("p(z)", probs=truth.probs))
     values = {"x": truth.points}
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import distributions as td
 
 from benchmarks.timing import CHECKED, argument_checks
 
+NAMES = ("Pixyz", "Pyro")
 INSTALL = 'Peers that are not installed have empty columns: python -m pip install -c constraints.txt -e ".[bench]"'
 
 

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import probflow as pf
 from benchmarks.networks import LARGE_LABELLED, Parts
 from benchmarks.timing import Contestant, Disagreement, Workload
+from probflow.distributions import Bernoulli, Normal
+from probflow.losses import ELBO, Loss
 
 
 class _Distributions:
     """p(x|z,y), p(z) and q(z|x,y) of the CVAE, as new objects: nothing about them is left from an earlier plan."""
 
     def __init__(self, parts: Parts) -> None:
-        self.q = pf.Normal("q(z | x, y)", parts.encoder)
-        self.p = pf.Bernoulli("p(x | z, y)", parts.decoder)
-        self.prior = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=parts.size.latent)
+        self.q = Normal("q(z | x, y)", parts.encoder)
+        self.p = Bernoulli("p(x | z, y)", parts.decoder)
+        self.prior = Normal("p(z)", loc=0.0, scale=1.0, features_shape=parts.size.latent)
 
-    def loss(self) -> pf.Loss:
+    def loss(self) -> Loss:
         """The negative evidence lower bound."""
-        return -pf.ELBO(self.p * self.prior, self.q).mean()
+        return -ELBO(self.p * self.prior, self.q).mean()
 
 
 class _Cold:
@@ -55,5 +56,12 @@ def has_a_program(found: Sequence[Contestant]) -> None:
 
 
 WORKLOADS = (
-    Workload("planning", "building and planning an ELBO, cold", contestants, has_a_program, steps=300, limit={"probflow": 1000.0}),
+    Workload(
+        "planning",
+        "building and planning an ELBO, cold",
+        contestants,
+        has_a_program,
+        steps=300,
+        limit={"probflow": 1000.0},
+    ),
 )

@@ -15,13 +15,12 @@ def time_rows(workload: Workload, seconds: Mapping[str, float]) -> list[list[str
     """One row of ratios; below it, where there is one, the row of the overhead in microseconds."""
     hand = seconds.get("hand")
     if hand is None:
-        cells = [_with_mark(_time(seconds[n]), 1e6 * seconds[n], workload.limit.get(n), _microseconds) if n in seconds else "" for n in COLUMNS]
-        return [[workload.title, "", *cells]]
-    rows = [[workload.title, _time(hand), *(_ratio(n, seconds, hand, workload.targets.get(n)) for n in COLUMNS)]]
+        return [[workload.title, "", *_cells(seconds, workload.limit, 1e6, "{:.0f} us")]]
+    ratios = {name: value / hand for name, value in seconds.items()}
+    rows = [[workload.title, _time(hand), *_cells(ratios, workload.targets)]]
     if workload.overhead:
-        more = {name: 1e6 * (value - hand) for name, value in seconds.items()}
-        cells = [_with_mark(f"{more[n]:+.0f} us", more[n], workload.overhead.get(n), _microseconds) if n in more else "" for n in COLUMNS]
-        rows.append(["  more than by hand", "", *cells])
+        more = {name: value - hand for name, value in seconds.items()}
+        rows.append(["  more than by hand", "", *_cells(more, workload.overhead, 1e6, "{:+.0f} us")])
     return rows
 
 
@@ -34,26 +33,22 @@ def memory_rows(title: str, peaks: Peaks) -> list[list[str]]:
         if a is None or b is None:
             continue
         target = memory.TARGET if what == "tensors" else None
-        rows.append([label, f"{a / 2**20:.1f} MiB", _with_mark(f"{b / a:.3f}", b / a, target, "{:.2f}".format), "", "", ""])
+        rows.append([label, f"{a / 2**20:.1f} MiB", _cell(b / a, target), "", "", ""])
     return rows
 
 
-def _ratio(name: str, seconds: Mapping[str, float], hand: float, target: float | None) -> str:
-    if name not in seconds:
-        return ""
-    ratio = seconds[name] / hand
-    shown = f"{ratio:.3f}" if ratio < 3 else f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
-    return _with_mark(shown, ratio, target, "{:.2f}".format)
+def _cells(values: Mapping[str, float], targets: Mapping[str, float], scale: float = 1.0, shape: str = "") -> list[str]:
+    """One cell per column; empty where a library has no program for the workload, or is not installed."""
+    return [_cell(scale * values[name], targets.get(name), shape) if name in values else "" for name in COLUMNS]
 
 
-def _with_mark(shown: str, value: float, target: float | None, text: object) -> str:
-    if target is None:
-        return shown
-    return f"{shown} {'ok  ' if value <= target else 'FAIL'} (<= {text(target)})"  # type: ignore[operator]
+def _cell(value: float, target: float | None, shape: str = "") -> str:
+    shown = shape.format(value) if shape else _number(value)
+    return shown if target is None else f"{shown} {'ok  ' if value <= target else 'FAIL'} (<= {target:g})"
 
 
-def _microseconds(value: float) -> str:
-    return f"{value:.0f} us"
+def _number(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 3 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def _time(seconds: float) -> str:

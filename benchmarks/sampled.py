@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import probflow as pf
 from benchmarks import peers
 from benchmarks.networks import LARGE, SMALL, Parts, Size
 from benchmarks.timing import Contestant, Workload, same_losses
-from probflow import E, log
+from probflow.distributions import Bernoulli, Normal
+from probflow.losses import E, log
 
 SAMPLES = 64
 
@@ -34,7 +34,7 @@ def by_hand(parts: Parts) -> Contestant:
 
 def by_loss(parts: Parts) -> Contestant:
     """probflow's expectation."""
-    q, p = pf.Normal("q(z | x)", parts.encoder), pf.Bernoulli("p(x | z)", parts.decoder)
+    q, p = Normal("q(z | x)", parts.encoder), Bernoulli("p(x | z)", parts.decoder)
     loss, values = E(q, sample_shape=[SAMPLES])[log(p)], parts.values
 
     @torch.no_grad()
@@ -50,7 +50,7 @@ def by_pixyz(parts: Parts) -> Contestant | None:
     if pixyz is None:
         return None
 
-    class Inference(pixyz.distributions.Normal):  # type: ignore[misc, name-defined]
+    class Inference(pixyz.distributions.Normal):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__(var=["z"], cond_var=["x"], name="q")
             self.net = parts.encoder
@@ -58,7 +58,7 @@ def by_pixyz(parts: Parts) -> Contestant | None:
         def forward(self, x: Tensor) -> dict[str, Tensor]:
             return self.net(x)
 
-    class Generator(pixyz.distributions.Bernoulli):  # type: ignore[misc, name-defined]
+    class Generator(pixyz.distributions.Bernoulli):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__(var=["x"], cond_var=["z"], name="p")
             self.net = parts.decoder

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import probflow as pf
 from benchmarks import peers
 from benchmarks.networks import LARGE, LARGE_LABELLED, LEARNING_RATE, SMALL, Parts, Size
 from benchmarks.timing import Contestant, Workload, same_losses
-from probflow import KL, E, log
+from probflow.distributions import Bernoulli, Normal
+from probflow.losses import KL, E, Loss, log
 from probflow.models import Model
 
 
@@ -36,11 +36,11 @@ def by_hand(parts: Parts) -> Contestant:
     return Contestant("hand", step)
 
 
-def _loss(parts: Parts) -> pf.Loss:
+def _loss(parts: Parts) -> Loss:
     bar = ", y" if parts.size.label else ""
-    q = pf.Normal(f"q(z | x{bar})", parts.encoder)
-    p = pf.Bernoulli(f"p(x | z{bar})", parts.decoder)
-    prior = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=parts.size.latent)
+    q = Normal(f"q(z | x{bar})", parts.encoder)
+    p = Bernoulli(f"p(x | z{bar})", parts.decoder)
+    prior = Normal("p(z)", loc=0.0, scale=1.0, features_shape=parts.size.latent)
     return (KL(q, prior) - E(q)[log(p)]).mean()
 
 
@@ -72,7 +72,7 @@ def by_pixyz(parts: Parts) -> Contestant | None:
         return None
     bar = ["y"] if parts.size.label else []
 
-    class Inference(pixyz.distributions.Normal):  # type: ignore[misc, name-defined]
+    class Inference(pixyz.distributions.Normal):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__(var=["z"], cond_var=["x", *bar], name="q")
             self.net = parts.encoder
@@ -80,7 +80,7 @@ def by_pixyz(parts: Parts) -> Contestant | None:
         def forward(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
             return self.net(x, y)
 
-    class Generator(pixyz.distributions.Bernoulli):  # type: ignore[misc, name-defined]
+    class Generator(pixyz.distributions.Bernoulli):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__(var=["x"], cond_var=["z", *bar], name="p")
             self.net = parts.decoder

@@ -8,8 +8,8 @@ import sys
 
 import torch
 
-from benchmarks import mixture, planning, sampled, vae
-from benchmarks.timing import Workload, time_turns
+from benchmarks import mixture, peers, planning, sampled, vae
+from benchmarks.timing import Contestant, Workload, time_turns
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload for module in (vae, sampled, mixture, planning) for workload in module.WORKLOADS
@@ -17,11 +17,15 @@ WORKLOADS: dict[str, Workload] = {
 QUICK_STEPS = 10
 
 
-def measure(workload: Workload, steps: int | None, quick: bool, seed: int) -> dict[str, float]:
+def measure(workload: Workload, steps: int | None, quick: bool, seed: int, with_peers: bool = True) -> dict[str, float]:
     """Agreement first, then the median seconds of each contestant."""
-    workload.agree(workload.make())
+
+    def contestants() -> list[Contestant]:
+        return [contestant for contestant in workload.make() if with_peers or contestant.name not in peers.NAMES]
+
+    workload.agree(contestants())
     rounds = steps or (QUICK_STEPS if quick else workload.steps)
-    return time_turns(workload.make(), rounds, seed)
+    return time_turns(contestants(), rounds, seed)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,12 +35,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     found = {}
     for name in args.workloads:
         print(f"  {WORKLOADS[name].title} ...", file=sys.stderr, flush=True)
-        found[name] = measure(WORKLOADS[name], args.steps, args.quick, args.seed)
+        found[name] = measure(WORKLOADS[name], args.steps, args.quick, args.seed, not args.no_peers)
     print(json.dumps(found))
 
 

@@ -25,7 +25,7 @@ from probflow.models import __all__ as _models
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *_distributions,
     *_losses,
     *_models,

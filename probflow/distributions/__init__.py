@@ -9,11 +9,12 @@ from probflow.distributions.energy import CustomProb
 from probflow.distributions.experts import MixtureOfNormal, ProductOfNormal
 from probflow.distributions.families import *  # noqa: F403
 from probflow.distributions.families import __all__ as _families
+from probflow.distributions.family import Family
 from probflow.distributions.given import Given
 from probflow.distributions.joint import Joint
 from probflow.distributions.marginal import Marginal
 from probflow.distributions.mixture import MixtureModel
-from probflow.distributions.parametric import Family, Parametric
+from probflow.distributions.parametric import Parametric
 from probflow.distributions.posterior import Posterior
 from probflow.distributions.renamed import Renamed
 from probflow.distributions.values import Samples

@@ -175,6 +175,8 @@ class Distribution(nn.Module):
             batch = batch_n
         with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
             drawn = ancestral(p, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)
+            if not reparam and torch.is_autocast_enabled("cpu"):
+                torch.clear_autocast_cache()  # older torch would reuse these gradient-free casts of the weights for training
         if not return_all:
             drawn = Samples({n: drawn[n] for n in self.var}, drawn.sample_dims)
         return drawn

@@ -15,8 +15,8 @@ from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.families.normal import Normal
+from probflow.distributions.family import FamilyBound
 from probflow.distributions.mixture_bound import MixtureBound
-from probflow.distributions.parametric import FamilyBound
 from probflow.distributions.shapes import broadcast
 from probflow.errors import ArgumentError, MissingVariable, ParameterError, ShapeError, UnknownVariable
 from probflow.graph import Statement, make_statement, names

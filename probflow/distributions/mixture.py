@@ -10,9 +10,9 @@ from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.families.categorical import Categorical
+from probflow.distributions.family import FamilyBound
 from probflow.distributions.finite import FiniteBound
 from probflow.distributions.mixture_bound import MixtureBound
-from probflow.distributions.parametric import FamilyBound
 from probflow.distributions.stacking import constant_stack
 from probflow.errors import ArgumentError, ParameterError
 from probflow.graph import Statement

@@ -11,7 +11,8 @@ from torch import Tensor
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.checks import compiling
-from probflow.distributions.parametric import FamilyBound, Parametric, Params
+from probflow.distributions.family import FamilyBound, Params
+from probflow.distributions.parametric import Parametric
 from probflow.distributions.shapes import broadcast
 from probflow.errors import ShapeError
 from probflow.graph import Statement

@@ -25,7 +25,7 @@ from probflow.distributions import (
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.checks import compiling, require
-from probflow.distributions.parametric import FamilyBound, Params, plain_number, sum_event
+from probflow.distributions.family import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.printing import shape_text
 

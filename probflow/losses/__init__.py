@@ -17,7 +17,7 @@ from probflow.losses.probability import (
     exp,
     log,
 )
-from probflow.losses.scalars import Function, Parameter
+from probflow.losses.scalars import Function, Parameter, Trainable
 
 __all__ = [
     "ELBO",
@@ -34,6 +34,7 @@ __all__ = [
     "Min",
     "Parameter",
     "Prob",
+    "Trainable",
     "exp",
     "log",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from probflow.distributions import Distribution, Factor
-from probflow.losses.free import named_distributions
-from probflow.losses.node import Loss
+from probflow.losses.free import coefficients, named_distributions
+from probflow.losses.node import Loss, walk
+from probflow.losses.scalars import Parameter
 from probflow.printing import latex_name
 
 
@@ -28,6 +31,15 @@ class Labels:
             if len(origins) > 1
             for place, origin in enumerate(origins, start=1)
         }
+
+        taken = {n.name for n in walk(node) if isinstance(n, Parameter)}
+        letter = next(letter for letter in ("w", "v", "u", "weight") if letter not in taken)
+        tensors = list(dict.fromkeys(id(tensor) for tensor in coefficients(node)))
+        self._weights = {t: letter if len(tensors) == 1 else f"{letter}{i}" for i, t in enumerate(tensors, start=1)}
+
+    def weight(self, tensor: Tensor) -> str:
+        """``w``, or ``w1``, ``w2``: a trained coefficient has a name, as its value changes."""
+        return self._weights.get(id(tensor), "w")
 
     def _of(self, factor: Factor) -> int | None:
         return self._number.get((str(factor.statement), id(factor.origin)))

@@ -47,7 +47,7 @@ def _(node: Constant, labels: Labels) -> str:
 
 @_latex.register
 def _(node: Trainable, labels: Labels) -> str:
-    return f"{node.tensor.item():g}" if node.tensor.device.type != "meta" else "w"
+    return latex_name(labels.weight(node.tensor))
 
 
 @_latex.register

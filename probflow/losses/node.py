@@ -130,7 +130,7 @@ class Loss:
         """The same value without gradient."""
         return _arithmetic().Detach(self)
 
-    def clamp(self, min: float | None = None, max: float | None = None) -> Loss:  # noqa: A002 - torch's own names
+    def clamp(self, min: float | None = None, max: float | None = None) -> Loss:
         """The value limited to [min, max]."""
         return _arithmetic().clamp(self, min, max)
 
@@ -277,7 +277,7 @@ def as_loss(value: object, where: str = "a loss") -> Loss:
                 f"{where} can be combined with numbers and one-element tensors, not with a tensor of shape {tuple(value.shape)}.\n"
                 'Make it a named value: Parameter("w"), or Function(callable, ["w"], "f"), and pass it with the batch.'
             )
-        return intern(Trainable, value) if value.requires_grad else Constant(value.item())
+        return Trainable(value) if value.requires_grad else Constant(value.item())
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Constant(value)
     if isinstance(value, Distribution):

@@ -25,11 +25,24 @@ class Constant(Loss):
 
 
 class Trainable(Loss):
-    """A scalar tensor with a gradient, by identity: ``nn.Parameter(torch.tensor(1.0)) * loss`` trains it."""
+    """A scalar tensor that is trained, by identity: ``nn.Parameter(torch.tensor(1.0)) * loss`` makes one.
+
+    Written out where a function of it is meant: ``Trainable(log_beta).exp() * KL(q, p)``.
+    """
 
     __slots__ = ("tensor",)
     fields = ("tensor",)
     tensor: Tensor
+
+    def __new__(cls, tensor: Tensor) -> Trainable:
+        if not isinstance(tensor, Tensor) or tensor.numel() != 1:
+            raise LossError("Trainable takes a tensor with one element: Trainable(nn.Parameter(torch.tensor(1.0))).")
+        if not tensor.is_leaf:
+            raise LossError(
+                "A coefficient must be a leaf tensor such as nn.Parameter; this one was computed by torch already, so that its graph\n"
+                "would serve a single backward pass.  Compute with the loss instead: Trainable(weight).exp() * loss."
+            )
+        return intern(cls, tensor)
 
 
 class Parameter(Loss):

@@ -41,7 +41,7 @@ def _(node: Constant, labels: Labels) -> str:
 
 @_text.register
 def _(node: Trainable, labels: Labels) -> str:
-    return f"{node.tensor.item():g}" if node.tensor.device.type != "meta" else "w"
+    return labels.weight(node.tensor)
 
 
 @_text.register

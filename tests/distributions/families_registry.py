@@ -15,7 +15,8 @@ from torch import distributions as td
 
 from probflow.distributions import domains as d
 from probflow.distributions import families as f
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 
 Grid = Callable[[Params], tuple[Tensor, Tensor]]
 

@@ -18,7 +18,8 @@ from torch.testing import assert_close
 
 from probflow.distributions import domains as d
 from probflow.distributions import families as f
-from probflow.distributions.parametric import Parametric, Params
+from probflow.distributions.family import Params
+from probflow.distributions.parametric import Parametric
 from probflow.errors import ArgumentError, NoClosedForm, ParameterError, ShapeError, SupportError
 
 N = 20_000

@@ -8,7 +8,8 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from probflow.distributions.domains import boolean, real, unit_interval
-from probflow.distributions.parametric import Family, Parametric, Params, sum_event
+from probflow.distributions.family import Family, Params, sum_event
+from probflow.distributions.parametric import Parametric
 
 
 def _cross_entropy(p: Params, x: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from probflow.distributions.checks import require
 from probflow.distributions.domains import Domain, open_unit_interval, positive, real, unit_interval
 from probflow.distributions.families.dependent import between
 from probflow.distributions.families.noise import into_open_unit_interval, uniform
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 from probflow.errors import ParameterError
 
 # ---------------------------------------------------------------------- Uniform

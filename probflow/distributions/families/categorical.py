@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from probflow._typing import Shape
 from probflow.distributions.domains import logit_vector, one_hot, simplex
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 from probflow.errors import ShapeError, SupportError
 from probflow.printing import shape_text
 

@@ -25,7 +25,8 @@ from probflow.distributions.domains import (
 from probflow.distributions.families.dependent import count_vectors, counts_up_to
 from probflow.distributions.families.exact import x_log_1m_y, x_log_y
 from probflow.distributions.families.noise import uniform
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 
 
 def _log_successes(p: Params, wins: Tensor, losses: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from probflow._typing import Shape
 from probflow.distributions.domains import positive, real
 from probflow.distributions.families.noise import logistic
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 from probflow.errors import NoClosedForm
 
 

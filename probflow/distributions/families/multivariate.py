@@ -6,7 +6,8 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow.distributions.domains import lower_cholesky, positive_definite, positive_vector, real_matrix, real_vector
-from probflow.distributions.parametric import Family, Parametric
+from probflow.distributions.family import Family
+from probflow.distributions.parametric import Parametric
 
 
 class _MultivariateNormal(td.MultivariateNormal):

@@ -22,7 +22,8 @@ from probflow.distributions.domains import (
     unit_interval,
 )
 from probflow.distributions.families.noise import gumbel, into_open_unit_interval, logistic
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 
 # ---------------------------------------------------------------------- RelaxedBernoulli
 

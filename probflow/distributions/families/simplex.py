@@ -7,7 +7,8 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow.distributions.domains import open_simplex, positive_vector
-from probflow.distributions.parametric import Family, Parametric, Params
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
 
 
 def _log_prob(p: Params, x: Tensor) -> Tensor:
