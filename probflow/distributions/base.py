@@ -338,8 +338,11 @@ class Factor(Distribution):
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         """Fill in the conditioning variables, in statement order, each with its number of leading sample dimensions."""
 
-    def binder(self, leads: tuple[int, ...]) -> Callable[..., Bound]:
-        """:meth:`bind` for inputs with these numbers of sample dimensions: what a plan calls in every evaluation."""
+    def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
+        """:meth:`bind` for inputs with these numbers of sample dimensions: what a plan calls in every evaluation.
+
+        dense: the parameters enter a density, so that those which make it NaN need not be searched for in advance.
+        """
         dims = list(leads)
         return lambda *inputs: self.bind(list(inputs), dims)
 

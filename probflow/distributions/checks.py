@@ -23,6 +23,7 @@ class _Pending(threading.local):
 
     items: list[tuple[Tensor, Accept, Complain]] | None = None
     lenient: bool = False
+    depth: int = 0
 
 
 _pending = _Pending()
@@ -47,14 +48,20 @@ def is_lenient() -> bool:
     return _pending.lenient
 
 
-@contextmanager
-def lenient() -> Iterator[None]:
-    """Inside, NaN and infinite parameters are not searched for: the caller looks at the result, and searches if it is not finite."""
-    before, _pending.lenient = _pending.lenient, True
-    try:
-        yield
-    finally:
-        _pending.lenient = before
+class _Lenient:
+    """Inside, NaN and infinite parameters are not searched for: the caller looks at the result, and searches where it is
+    not finite."""
+
+    def __enter__(self) -> None:
+        _pending.depth += 1
+        _pending.lenient = True
+
+    def __exit__(self, *_: object) -> None:
+        _pending.depth -= 1
+        _pending.lenient = _pending.depth > 0
+
+
+LENIENT = _Lenient()
 
 
 def compiling() -> bool:

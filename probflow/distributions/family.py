@@ -38,6 +38,7 @@ class Family:
     event_nll: the negative log-density summed over the last dimensions, where that saves work.
     prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
         leading sample dimensions, the event shape, and a label for errors.
+    contagious: whether a parameter outside its domain makes every density NaN or infinite, so that the result betrays it.
     check: what the parameters must satisfy together (low < high); raises ParameterError, given a label.
     """
 
@@ -55,6 +56,7 @@ class Family:
     check: Callable[[Params, str], None] | None = None
     reparameterised: bool | None = None
     entropy: bool | None = None
+    contagious: bool = False
     name: str = ""  # set by the class that the row belongs to
 
     def __post_init__(self) -> None:

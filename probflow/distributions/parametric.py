@@ -194,21 +194,21 @@ class Parametric(Networked):
         states = self.bind([], []).states(2**62)
         return None if states is None else states[0].shape[0]
 
-    def binder(self, leads: tuple[int, ...]) -> Callable[..., Bound]:
+    def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
         if self._source and leads and not any(leads) and not self._strings and not self._constants:
-            return self._plain_binder()
+            return self._plain_binder(dense and self.family.contagious)
         if not self._source and not self._strings:
             return self._bind_constants
         return super().binder(leads)
 
-    def _plain_binder(self) -> Callable[..., Bound]:
+    def _plain_binder(self, unchecked: bool) -> Callable[..., Bound]:
         """All parameters from the network, no sample dimensions: the common case, with nothing in the way."""
         call, usual = self.caller(), self._usual
 
         def run(*inputs: Tensor) -> Bound:
             outputs = call(*inputs)
             front = (inputs[0].shape[0],)
-            bound = usual(outputs, front)
+            bound = usual(outputs, front, unchecked)
             return self._finish(outputs, list(inputs), [0] * len(inputs), list(inputs), front) if bound is None else bound
 
         return run
@@ -239,7 +239,7 @@ class Parametric(Networked):
             front = broadcast(front, inputs[place].shape[: leads[place] + 1])
         return self._assemble(params, front, extra)
 
-    def _usual(self, outputs: Any, front: Shape) -> FamilyBound | None:
+    def _usual(self, outputs: Any, front: Shape, unchecked: bool = False) -> FamilyBound | None:
         """The common case, without detours: all parameters from the network, in a dict seen before, all of one shape."""
         if type(outputs) is not dict or tuple(outputs) != self._seen:
             return None
@@ -260,8 +260,8 @@ class Parametric(Networked):
         event = tuple(shape[1:]) if rank == family.event_rank else None
         if self._features is not None and event != self._features:
             return None
-        if not compiling():
-            quick = is_lenient()
+        quick = is_lenient()
+        if not (unchecked and quick) and not compiling():
             for name, domain in family.params.items():
                 if name in outputs and not (quick and (domain.contagious or (domain is domains.positive and _positive(outputs[name])))):
                     self._check_domain(name, outputs[name])

@@ -17,7 +17,7 @@ from probflow.distributions.checks import compiling, is_lenient
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, TooManyStates, choose
-from probflow.inference.program import BATCH, Program, Read, Step
+from probflow.inference.program import BATCH, Program, Read, Step, needed
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
 from probflow.losses.probability import Estimator, Expectation
@@ -61,6 +61,7 @@ class Planner:
         self.reads: dict[str, Read] = {}
         self.size = 1  # slot 0 holds the batch size
         self._ops: dict[Any, Slot] = {}
+        self._dense: dict[int, Callable[..., Bound]] = {}
         self._axes: dict[Any, Axis] = {}
         self._samples: dict[Loss, bool] = {}
         self.fixed: dict[str, int] = {}  # batch sizes of values given at construction, by statement
@@ -162,11 +163,14 @@ class Planner:
         inputs = tuple(self.read(name, env) for name in factor.cond_var)
         axes = union(*(slot.axes for slot in inputs))
         lined = tuple(self.aligned(slot, axes) for slot in inputs)
-        run = factor.binder(tuple(len(slot.axes) for slot in lined))
+        leads = tuple(len(slot.axes) for slot in lined)
+        run = factor.binder(leads)
         label = self.labels.text(factor)
         if factor.fixed_batch is not None:
             self.fixed.setdefault(label, factor.fixed_batch)
-        return self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
+        slot = self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
+        self._dense[slot.index] = factor.binder(leads, dense=True)
+        return slot
 
     def log_prob(self, p: Distribution, env: Env) -> Slot:
         """log p at the current values: the sum over factors."""
@@ -315,13 +319,18 @@ class Planner:
     def program(self, formula: str, outputs: Mapping[str, Slot], keep_draws: bool) -> Program:
         """The finished program."""
         outputs = {name: self.plain(slot) for name, slot in outputs.items()}
+        drawn = self.drawn if keep_draws else {}
+        steps = needed(self.steps, [*(slot.index for slot in outputs.values()), *(slot for slot, _, _ in drawn.values())])
+        # parameters that enter a density: a wrong one shows in the result, and is not searched for before
+        dense = {slot for step in steps if step.kind in ("log_prob", "kl", "entropy") for slot in step.args} & self._dense.keys()
+        steps = tuple(replace(step, run=self._dense[step.out]) if step.out in dense else step for step in steps)
         return Program(
             formula,
             tuple(self.reads.values()),
-            self.steps,
+            steps,
             self.size,
             {name: slot.index for name, slot in outputs.items()},
-            self.drawn if keep_draws else {},
+            drawn,
             frozenset(name for name, slot in outputs.items() if slot.batched),
             self.fixed,
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from probflow.distributions import Samples
-from probflow.distributions.checks import deferred, lenient, require
+from probflow.distributions.checks import LENIENT, deferred, require
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.printing import shape_text
@@ -61,21 +61,28 @@ class Program:
         self.fixed = dict(fixed or {})  # statement -> batch size of the values given to it at construction
         self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
-        self.steps = _needed(steps, [*outputs.values(), *(slot for slot, _, _ in draws.values())])
-        self._program = self._compile()
+        self.steps = tuple(steps)
+        self._execute = self._compile()
 
-    def _compile(self) -> tuple[tuple[Callable[..., Any], tuple[int, ...], int, tuple[int, ...]], ...]:
-        """The steps with liveness: a slot is emptied after its last reader, so memory peaks where hand-written code would."""
+    def _compile(self) -> Callable[[list[Any]], None]:
+        """The steps as one Python function: reads its inputs from the slots, leaves its outputs there.
+
+        A local is deleted after its last reader, so memory peaks where hand-written code would.
+        """
         kept = {*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH}
-        last: dict[int, int] = {}
+        last = {slot: place for place, step in enumerate(self.steps) for slot in step.args}
+        made = {step.out for step in self.steps}
+        given = sorted({slot for step in self.steps for slot in step.args if slot not in made})
+        lines = [f"v{slot} = s[{slot}]" for slot in given]
         for place, step in enumerate(self.steps):
-            for slot in step.args:
-                last[slot] = place
-        dead: dict[int, list[int]] = {}
-        for slot, place in last.items():
-            if slot not in kept:
-                dead.setdefault(place, []).append(slot)
-        return tuple((s.run, s.args, s.out, tuple(dead.get(i, ()))) for i, s in enumerate(self.steps))
+            lines.append(f"v{step.out} = f{place}({', '.join(f'v{slot}' for slot in step.args)})")
+            dead = sorted({slot for slot in step.args if last[slot] == place and slot not in kept})
+            lines += [f"del {', '.join(f'v{slot}' for slot in dead)}"] if dead else []
+        lines += [f"s[{slot}] = v{slot}" for slot in sorted(kept & made)]
+        functions = {f"f{place}": step.run for place, step in enumerate(self.steps)}
+        source = f"def execute(s{''.join(f', {name}={name}' for name in functions)}):\n" + "".join(f"    {line}\n" for line in lines or ["pass"])
+        exec(compile(source, f"<plan of {self.formula}>", "exec"), functions)  # noqa: S102 - our own text, from integers only
+        return functions["execute"]  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ running
 
@@ -84,20 +91,25 @@ class Program:
         slots = self._load(values)
         try:
             if self._on_cpu(slots):
-                with lenient():
+                with LENIENT:
                     self._execute(slots)
                 result = slots[self.outputs[""]]
-                if isinstance(result, Tensor) and not math.isfinite(result.detach().sum().item() if result.dim() else result.item()):
+                if isinstance(result, Tensor) and not math.isfinite((result.detach().sum() if result.dim() else result).item()):
                     self._look_closer(values)
             else:
                 with deferred():
-                    with lenient():
+                    with LENIENT:
                         self._execute(slots)
                     result = slots[self.outputs[""]]
                     if isinstance(result, Tensor) and result.numel():
                         require(result.detach().sum(), math.isfinite, lambda: self._look_closer(values))
         except ProbflowError as error:
             raise self._explain(error, values) from error.__cause__
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # torch's words, where the checks that were left out have better ones
+            self._look_closer(values)
+            raise
         return slots
 
     def _look_closer(self, values: Mapping[str, Any]) -> None:
@@ -115,12 +127,6 @@ class Program:
                 slots[BATCH] = values[read.name].shape[read.lead]
         self._execute(slots)
         return slots
-
-    def _execute(self, slots: list[Any]) -> None:
-        for run, args, out, dead in self._program:
-            slots[out] = run(*[slots[i] for i in args])
-            for i in dead:
-                slots[i] = None
 
     def _load(self, values: Mapping[str, Any]) -> list[Any]:
         slots: list[Any] = [None] * self.size
@@ -243,7 +249,7 @@ class Program:
     __repr__ = __str__
 
 
-def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
+def needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
     """The steps that an output depends on, in order."""
     wanted = set(outputs)
     kept = []

@@ -72,9 +72,14 @@ def _(node: Sum) -> Loss:
     return intern(Sum, node.signs, tuple(new))
 
 
+def _kl_known(q: Distribution, p: Distribution) -> bool:
+    """Whether KL[q || p] has a closed form.  Raises LossError where it is infinite: draws would only hide it."""
+    return len(q.factors) == 1 and len(p.factors) == 1 and kl_formula(q.factors[0], p.factors[0]) is not None
+
+
 @simplify.register
 def _(node: KullbackLeibler) -> Loss:
-    if node.analytical and len(node.q.factors) == 1 and len(node.p.factors) == 1 and kl_formula(node.q.factors[0], node.p.factors[0]):
+    if _kl_known(node.q, node.p) and node.analytical:
         return node
     ratio = intern(Sum, (1, -1), (LogProb(node.q), LogProb(node.p)))
     return simplify_expectation(Expectation(node.q, ratio, node.sample_shape), node.analytical)
@@ -89,8 +94,7 @@ def _(node: Entropy) -> Loss:
 
 @simplify.register
 def _(node: CrossEntropy) -> Loss:
-    q, p = node.q.factors, node.p.factors
-    if node.analytical and len(q) == 1 and len(p) == 1 and has_entropy(q[0]) and kl_formula(q[0], p[0]):
+    if _kl_known(node.q, node.p) and node.analytical and has_entropy(node.q.factors[0]):
         return intern(Sum, (1, 1), (Entropy(node.q), KullbackLeibler(node.q, node.p)))
     return simplify_expectation(Expectation(node.q, intern(Negative, LogProb(node.p)), node.sample_shape), node.analytical)
 

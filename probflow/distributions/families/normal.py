@@ -42,6 +42,7 @@ class Normal(
         event_nll=_event_nll,
         rsample=_rsample,
         reparameterised=True,
+        contagious=True,  # log of a negative scale
     ),
 ):
     r"""Normal distribution :math:`\mathcal N(x; \mu, \sigma^2)`, elementwise; ``loc`` :math:`\mu`, ``scale`` :math:`\sigma`.
