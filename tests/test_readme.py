@@ -1,4 +1,4 @@
-"""The Python blocks of README.md run, in their order, in one namespace, in an empty folder.
+"""The Python blocks of README.md and of every tutorial run, in their order, in one namespace, in an empty folder.
 
 A block after the line ``<!-- no-test -->`` is left out.
 """
@@ -34,13 +34,18 @@ def execute(text: str, name: str) -> dict[str, Any]:
     return namespace
 
 
-def test_readme(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (root / "README.md").read_text(encoding="utf-8")
-    assert blocks(text), "README.md shows no Python"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "tutorials").glob("*/*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert blocks(text), f"{page} shows no Python"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     torch.set_default_dtype(torch.float32)  # as the reader has it; the fixture of all tests restores it
-    execute(text, "README.md")
+    execute(text, page)
 
 
 SAMPLE = """
