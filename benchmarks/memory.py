@@ -19,7 +19,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import sampled, vae
-from benchmarks.networks import LARGE, Parts
+from benchmarks.networks import LARGE, SMALL, Parts, Size
 from benchmarks.timing import Contestant
 
 STEPS = 3
@@ -31,11 +31,11 @@ TITLES = {
 TARGET = 1.05
 
 
-def program(workload: str, contestant: str) -> Contestant:
+def program(workload: str, contestant: str, size: Size = LARGE) -> Contestant:
     """One program with its data, networks and optimizer."""
     module = {"memory": vae, "memory-samples": sampled}[workload]
     make = {"hand": module.by_hand, "probflow": module.by_loss}[contestant]
-    return make(Parts.make(LARGE))
+    return make(Parts.make(size))
 
 
 def tensor_peak(workload: str, contestant: str) -> int:
@@ -54,7 +54,8 @@ def tensor_peak(workload: str, contestant: str) -> int:
 
 def resident_growth(workload: str, contestant: str) -> int | None:
     """By how many bytes the resident memory grows at most; None where the system does not tell."""
-    program("memory", contestant).step()  # threads, kernels and imports of a first step are not the workload's
+    # threads, kernels and imports of a first step are not the workload's; a small one leaves no free memory behind
+    program(workload, contestant, SMALL).step()
     before = _status("VmRSS")
     if before is None:
         return None

@@ -1,8 +1,9 @@
 """Other libraries, measured beside where they are installed: ``pip install -e ".[bench]"``.
 
-Importing some of them (and the first ``torch.compile`` of a process) switches the argument checks of torch.distributions for
-everybody, and they cost up to a third of a small step.  So the state that a peer has alone is noted when it is imported, every
-one of its steps runs in that state, and nobody else's does.
+torch.distributions checks arguments, or does not, by one switch of the whole process, and others turn it: importing Pyro sets
+it (to ``__debug__``, so under ``python -O`` to off), the first ``torch.compile`` of a process turns it off, and so may a peer's
+next version.  So the state that a peer has alone is noted when it is imported, every one of its steps runs in that state, and
+nobody else's does.
 """
 
 from __future__ import annotations

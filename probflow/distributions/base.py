@@ -303,6 +303,13 @@ class Factor(Distribution):
         return self._statement
 
     @property
+    def graph(self) -> FactorGraph:
+        graph = self.__dict__.get("_graph")
+        if graph is None:
+            graph = self.__dict__["_graph"] = FactorGraph([self.statement])
+        return graph
+
+    @property
     def factors(self) -> tuple[Factor, ...]:
         return (self,)
 

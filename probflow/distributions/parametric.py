@@ -195,23 +195,33 @@ class Parametric(Networked):
         return None if states is None else states[0].shape[0]
 
     def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
-        if self._source and leads and not any(leads) and not self._strings and not self._constants:
-            return self._plain_binder(dense and self.family.contagious)
+        if self._source and leads and not self._strings and not self._constants:
+            return self._plain_binder(leads, dense and self.family.contagious)
         if not self._source and not self._strings:
             return self._bind_constants
         return super().binder(leads)
 
-    def _plain_binder(self, unchecked: bool) -> Callable[..., Bound]:
-        """All parameters from the network, no sample dimensions: the common case, with nothing in the way."""
-        call, usual = self.caller(), self._usual
+    def _plain_binder(self, leads: tuple[int, ...], unchecked: bool) -> Callable[..., Bound]:
+        """All parameters from the network: the common case, with nothing in the way."""
+        call, usual, dims = self.caller(), self._usual, list(leads)
 
         def run(*inputs: Tensor) -> Bound:
             outputs = call(*inputs)
             front = (inputs[0].shape[0],)
             bound = usual(outputs, front, unchecked)
-            return self._finish(outputs, list(inputs), [0] * len(inputs), list(inputs), front) if bound is None else bound
+            return self._finish(outputs, list(inputs), dims, list(inputs), front) if bound is None else bound
 
-        return run
+        def folded(*inputs: Tensor) -> Bound:
+            if len(dims) == 1:
+                front = tuple(inputs[0].shape[: dims[0] + 1])
+                flat = [inputs[0].flatten(0, dims[0])]
+            else:
+                flat, front = fold(list(inputs), dims)
+            outputs = call(*flat)
+            bound = usual(outputs, front, unchecked)
+            return self._finish(outputs, list(inputs), dims, flat, front) if bound is None else bound
+
+        return folded if any(leads) else run
 
     def _bind_constants(self) -> Bound:
         return self._all_numbers() or self._assemble({}, (1,), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -72,6 +73,45 @@ def score_surrogate(cost: Tensor, log_prob: Tensor, sample_dims: tuple[int, ...]
         value = value.expand(log_prob.shape)
     centred = _leave_one_out(value, tuple(d - value.dim() for d in sample_dims) if batched else (), batched)
     return cost + centred * (log_prob - log_prob.detach())
+
+
+def score_logarithm(
+    value: Tensor, cost: Tensor, log_prob: Tensor, dims: int, samples: tuple[int, ...], own: tuple[int, ...], batched: bool
+) -> Tensor:
+    r"""`value` L = log mean_k exp(cost_k), with the gradient :math:`\nabla L + \sum_k (L - L_{-k}) \nabla \log q_k` of its mean.
+
+    L_{-k} is the same of the other samples, independent of the k-th (as in Mnih & Rezende, arXiv:1602.06725, eq. 10); for one
+    sample it is the mean over the other rows of the batch.  `dims` counts the dimensions of cost and log_prob once aligned;
+    `samples` are those averaged over, `own` those of states that were summed.
+    """
+    if not (torch.is_grad_enabled() and log_prob.requires_grad):
+        return value
+    log_prob = log_prob.reshape((1,) * (dims - log_prob.dim()) + log_prob.shape)
+    if own:
+        log_prob = log_prob.sum(own, keepdim=True)
+    cost = cost.detach() if batched else cost.detach().unsqueeze(-1)
+    cost = cost.reshape((1,) * (dims - cost.dim()) + cost.shape)
+    score = _first(log_prob, samples)  # (K, ..., batch)
+    costs = _first(cost, samples)
+    count = costs.shape[0]
+    total = costs.logsumexp(0) - math.log(count)
+    if count > 1:
+        up, down = costs.logcumsumexp(0), costs.flip(0).logcumsumexp(0).flip(0)
+        others = torch.cat([down[1:2], torch.logaddexp(up[:-2], down[2:]), up[-2:-1]]) - math.log(count - 1)
+        centred = total - others
+    else:
+        centred = _leave_one_out(total, (), batched)[None]
+    surrogate = (centred * (score - score.detach())).sum(0)
+    if own:
+        surrogate = surrogate.squeeze(tuple(o - sum(place < o for place in samples) for o in own))
+    return value + (surrogate if batched else surrogate.sum(-1))
+
+
+def _first(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """These dimensions as one, in front."""
+    if not dims:
+        return tensor[None]
+    return tensor.movedim(dims, tuple(range(len(dims)))).flatten(0, len(dims) - 1)
 
 
 def _leave_one_out(value: Tensor, dims: tuple[int, ...], batched: bool) -> Tensor:

@@ -31,12 +31,13 @@ _NOTHING: frozenset[str] = frozenset()
 class _Plans:
     """The programs of one loss, by what they depend on besides the loss; and which factors turned out too large to sum over."""
 
-    __slots__ = ("numbers", "programs", "too_many")
+    __slots__ = ("numbers", "programs", "too_many", "usual")
 
     def __init__(self, loss: Loss) -> None:
         self.numbers = tuple(dict.fromkeys(n.name for n in walk(loss) if isinstance(n, Parameter)))
         self.programs: dict[_Key, Program] = {}
         self.too_many: frozenset[int] = frozenset()
+        self.usual: Program | None = None  # for plain dicts, where nothing else has to be looked up
 
 
 _PLANS: weakref.WeakKeyDictionary[Loss, _Plans] = weakref.WeakKeyDictionary()
@@ -65,6 +66,8 @@ def program_for(
     program = plans.programs.get(key)
     if program is None:
         program = plans.programs[key] = make_program(loss, dict(leads), numbers, plans.too_many, with_terms, keep_draws)
+        if not (leads or plans.numbers or with_terms or keep_draws):
+            plans.usual = program
     return program
 
 
@@ -87,7 +90,7 @@ def make_program(
             while shown in outputs:  # the same term twice is shown twice
                 shown += " "
             outputs[shown] = _term(whole, term, planner, env)
-    return planner.program(text(loss), outputs, keep_draws)
+    return planner.program(text(loss, planner.labels), outputs, keep_draws)
 
 
 def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:
@@ -113,11 +116,17 @@ def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool 
             plans = _plans(loss)
             plans.too_many |= {found.origin}
             plans.programs.clear()
+            plans.usual = None
 
 
 @evaluation.evaluate.register
 def evaluate(loss: Loss, values: Values, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
     """The value of `loss`; with `return_dict` also the samples drawn."""
+    if values.__class__ is dict and not return_dict and (plans := _PLANS.get(loss)) is not None and plans.usual is not None:
+        try:
+            return plans.usual.value(plans.usual.run(values))
+        except TooManyStates:
+            pass  # found below again, and planned anew
     program, slots = _run(loss, values, keep_draws=return_dict)
     value = program.value(slots)
     return (value, program.samples(slots)) if return_dict else value
@@ -169,7 +178,9 @@ class LossModule(nn.Module):
 
         if compiling():
             return self._program.value(self._program.trace(values))
-        return self.loss.eval(values)
+        value = self.loss.eval(values)
+        self._program = program_for(self.loss)  # planned anew where a variable turned out too large to sum over
+        return value
 
     def extra_repr(self) -> str:
         return str(self.loss)

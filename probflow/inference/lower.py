@@ -15,7 +15,7 @@ from probflow.distributions.values import fold
 from probflow.errors import LossError, NetworkError, ShapeError
 from probflow.inference.axes import Slot, union
 from probflow.inference.closed_forms import has_entropy, kl_formula
-from probflow.inference.estimators import score_surrogate, weighted_sum
+from probflow.inference.estimators import score_logarithm, score_surrogate, weighted_sum
 from probflow.inference.planner import Env, Planner
 from probflow.inference.program import BATCH
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
@@ -129,29 +129,48 @@ def _expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env,
     body = lower(body_node, planner, inner)
     if logarithmic:
         body = planner.plain(body)
-    for log_q in scores:
-        if log_q.draws & body.draws:
-            body = _scored(planner, body, log_q, axes, logarithmic)
+    scores = [log_q for log_q in scores if log_q.draws & body.draws]
+    if not logarithmic:
+        for log_q in scores:
+            body = _scored(planner, body, log_q, axes)
     for log_weight, axis in reversed(sums):
         if axis in body.axes:
             body = _summed(planner, body, log_weight, axis, logarithmic)
-    return _averaged(planner, body, axes, text(node, planner.labels), logarithmic)
+    average = _averaged(planner, body, axes, text(node, planner.labels), logarithmic)
+    if logarithmic:
+        for log_q in scores:
+            average = _scored_logarithm(planner, average, body, log_q, axes)
+    return average
 
 
-def _scored(planner: Planner, body: Slot, log_q: Slot, axes: tuple[Any, ...], logarithmic: bool) -> Slot:
+def _scored_logarithm(planner: Planner, average: Slot, body: Slot, log_q: Slot, axes: tuple[Any, ...]) -> Slot:
+    """The same for log-mean-exp, a function of all samples together: all of their scores are weighted with its value."""
+    full = union(body.axes, log_q.axes)
+    samples = tuple(full.index(axis) for axis in axes if axis in body.axes)
+    own = tuple(place for place, axis in enumerate(full) if axis not in average.axes and axis not in axes)
+    dims, batched = len(full) + 1, body.batched
+
+    def run(value: Tensor, cost: Tensor, log_prob: Tensor) -> Tensor:
+        return score_logarithm(value, cost, log_prob, dims, samples, own, batched)
+
+    slots = (average, planner.aligned(body, full), planner.aligned(log_q, full))
+    return planner.op(
+        "score", ("log", samples, own, batched), slots, run, average.axes, batched=batched,
+        text="score-function gradient", note="unbiased, value unchanged",
+    )  # fmt: skip
+
+
+def _scored(planner: Planner, body: Slot, log_q: Slot, axes: tuple[Any, ...]) -> Slot:
     full = union(body.axes, log_q.axes)
     dims = tuple(full.index(axis) for axis in axes)
     batched = body.batched
 
     def run(cost: Tensor, log_prob: Tensor) -> Tensor:
-        if logarithmic:  # the gradient of exp(cost) * q, relative to exp(cost)
-            shared = log_prob if batched else log_prob.sum(-1)
-            return cost + (shared - shared.detach())
         return score_surrogate(cost, log_prob, dims, batched)
 
     slots = (planner.aligned(body, full), planner.aligned(log_q, full))
     slot = planner.op(
-        "score", (dims, batched, logarithmic), slots, run, full, batched=batched, text="score-function gradient", note="unbiased, value unchanged"
+        "score", (dims, batched), slots, run, full, batched=batched, text="score-function gradient", note="unbiased, value unchanged"
     )
     return replace(slot, negated=body.negated)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -241,7 +240,7 @@ class Planner:
                     f"{dist.statement} has more than {MOST_STATES} states, or not the same ones for every element, so "
                     "estimator='enumerate' cannot sum over it.\nLeave estimator out, or ask for 'score'."
                 )
-            if states is None or (not asked and math.prod(s[0].shape[0] for s in (*others, states)) > MANY_STATES):
+            if states is None or (not asked and _combinations((*others, states)) > MANY_STATES):
                 raise TooManyStates(origin)
             return tuple(s.reshape(s.shape[0], *s.shape[1 + dist.lead - lead :]) if dist.lead > lead else s for s in states)
 
@@ -334,6 +333,14 @@ class Planner:
             frozenset(name for name, slot in outputs.items() if slot.batched),
             self.fixed,
         )
+
+
+def _combinations(variables: tuple[tuple[Tensor, ...], ...]) -> int:
+    """The number of states of several variables together; a plain loop, which torch.compile can trace."""
+    count = 1
+    for states in variables:
+        count *= states[0].shape[0]
+    return count
 
 
 def _negative(value: Any) -> Any:

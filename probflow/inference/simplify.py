@@ -107,8 +107,8 @@ def _(node: Expectation) -> Loss:
 
 def simplify_expectation(node: Expectation, closed: bool) -> Loss:
     """Expand the body, take out what has a closed form or no variable of q, and drop barren variables from the rest."""
-    if not all(factor.var and factor.normalised for factor in node.q.factors):
-        return Expectation(node.q, simplify(node.f), node.sample_shape, node.estimator)  # the rules are about normalised factors
+    if not all(factor.var and factor.normalised for factor in node.q.factors):  # the rules need densities that integrate to 1
+        return Expectation(node.q, simplify(node.f), node.sample_shape, node.estimator)
     terms = expand(simplify(node.f), frozenset(node.q.var))
     out: dict[int, list[Term]] = {}
     if closed:

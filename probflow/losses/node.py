@@ -63,7 +63,10 @@ class Loss:
         plain = name.strip("_")
         if plain in ours and len(args) == 2 and not kwargs:
             return getattr(_arithmetic(), ours[plain])(*args)
-        raise LossError(f"torch.{name} takes tensors, not a loss.\nUse the loss's own methods (.exp(), .mean(), ...) or Function(callable, variables).")
+        raise LossError(
+            f"torch.{name} takes tensors, not a loss.\n"
+            "Use the loss's own methods (.exp(), .mean(), ...) or Function(callable, variables)."
+        )
 
     # ------------------------------------------------------------------ arithmetic
 
@@ -274,7 +277,8 @@ def as_loss(value: object, where: str = "a loss") -> Loss:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise LossError(
-                f"{where} can be combined with numbers and one-element tensors, not with a tensor of shape {tuple(value.shape)}.\n"
+                f"{where} can be combined with numbers and one-element tensors, not with a tensor of shape "
+                f"{tuple(value.shape)}.\n"
                 'Make it a named value: Parameter("w"), or Function(callable, ["w"], "f"), and pass it with the batch.'
             )
         return Trainable(value) if value.requires_grad else Constant(value.item())

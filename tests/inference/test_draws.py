@@ -59,7 +59,12 @@ ONCE = {
     "KL - E": lambda q, p, prior: KL(q, prior) - E(q)[log(p)],
     "ELBO": lambda q, p, prior: ELBO(p * prior, q),
     "everything": lambda q, p, prior: (
-        KL(q, prior) - E(q)[log(p)] + Entropy(q) + E(q)[log(p) - log(prior)] - ELBO(p * prior, q) + KL(q, prior, analytical=False)
+        KL(q, prior)
+        - E(q)[log(p)]
+        + Entropy(q)
+        + E(q)[log(p) - log(prior)]
+        - ELBO(p * prior, q)
+        + KL(q, prior, analytical=False)
     ),
     "50 samples": lambda q, p, prior: E(q, [50])[log(p) - log(q)] + KL(q, prior),
     "2 x 3 samples": lambda q, p, prior: E(q, [2, 3])[log(p)],
@@ -85,7 +90,14 @@ def test_samples_are_one_call_of_one_batch_dimension() -> None:
 def test_difference_of_the_same_is_exactly_zero() -> None:
     x = {"x": torch.randn(5)}
     product = E(q)[z] * E(r)[w]
-    for loss in (E(q)[z], E(q, [7])[z.exp()], product, (E(q)[z]) ** 2, log(E(q, [3])[exp(z)]), E(q * r)[Function(torch.mul, ["z", "w"], "f")]):
+    for loss in (
+        E(q)[z],
+        E(q, [7])[z.exp()],
+        product,
+        (E(q)[z]) ** 2,
+        log(E(q, [3])[exp(z)]),
+        E(q * r)[Function(torch.mul, ["z", "w"], "f")],
+    ):
         assert (loss - loss).eval(x).abs().max() == 0
         assert (2 * loss - loss - loss).eval(x).abs().max() < 1e-12
     assert (E(q)[z] + 1 - E(q)[z + 1]).eval(x).abs().max() < 1e-12
@@ -176,7 +188,12 @@ first = pf.Normal("q(u | y)", lambda y: {"loc": 2 * y, "scale": torch.full_like(
 @pytest.mark.parametrize("shape", [(), 1, 4, [2, 3]])
 def test_any_sample_shape(shape: int | list[int]) -> None:
     x = {"x": torch.full((1000,), 1.0)}
-    for loss, truth in ((E(q, shape)[z], 1.0), (E(q * q2, shape)[v], 1.0), (E(q * q2, shape)[v * z], 1.25), (E(coin * first, shape)[u * y], 0.6)):
+    for loss, truth in (
+        (E(q, shape)[z], 1.0),
+        (E(q * q2, shape)[v], 1.0),
+        (E(q * q2, shape)[v * z], 1.25),
+        (E(coin * first, shape)[u * y], 0.6),
+    ):
         value = (loss + batch).eval(x).detach()
         assert value.shape == (1000,)
         assert (value.mean() - truth).abs() <= 5 * value.std() / 1000**0.5 + 1e-12
@@ -216,13 +233,19 @@ def test_batch_norm_and_convolutions_see_one_batch_dimension() -> None:
     class Decoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Flatten(1))
+            self.net = nn.Sequential(
+                nn.Linear(2, 4),
+                nn.BatchNorm1d(4),
+                nn.Unflatten(1, (1, 2, 2)),
+                nn.Conv2d(1, 1, 1),
+                nn.BatchNorm2d(1),
+                nn.Flatten(1),
+            )
 
         def forward(self, z: Tensor) -> dict[str, Tensor]:
             assert z.dim() == 2
             return {"loc": self.net(z), "scale": torch.ones(len(z), 4)}
 
-    _, _, q, _, _ = vae()
     decoder = Decoder()
     p = pf.Normal("p(x|z)", decoder)
     x = torch.randn(6, 4)
@@ -246,7 +269,7 @@ def test_every_evaluation_draws_anew() -> None:
 
 
 def test_a_step_is_seen_on_the_same_tensors() -> None:
-    encoder, _, q, p, prior = vae()
+    _, _, q, p, prior = vae()
     x = {"x": torch.randn(8, 2)}
     loss = (KL(q, prior) - E(q)[log(p)]).mean()
     optimizer = torch.optim.SGD(loss.parameters(), lr=0.05)

@@ -27,7 +27,7 @@ from probflow.losses.node import _NODES
 q = pf.Normal("q(z | x)", loc="x", scale=0.5)
 p = pf.Normal("p(x | z)", loc="z", scale=1.0)
 prior = pf.Normal("p(z)", loc=0.0, scale=1.0)
-l, m = log(p), KL(q, prior)
+lp, m = log(p), KL(q, prior)
 VALUES = {"x": torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64), "z": torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)}
 
 EXPRESSIONS: dict[str, Callable[[], Loss]] = {
@@ -37,7 +37,7 @@ EXPRESSIONS: dict[str, Callable[[], Loss]] = {
     "E": lambda: E(q)[log(p) + 2],
     "Entropy": lambda: Entropy(q),
     "CrossEntropy": lambda: CrossEntropy(q, prior),
-    "ELBO": lambda: ELBO(p * prior, q) if False else E(q)[log(p) - log(q)],
+    "ELBO": lambda: E(q)[log(p) - log(q)],
     "sum": lambda: log(p) + 2 * log(q) - 3.5,
     "nested": lambda: (Max(log(p), 2).exp() / Min(log(q), Parameter("beta"))).clamp(0, 1).detach().mean(),
     "power": lambda: Prob(p) ** 2,
@@ -56,12 +56,12 @@ def test_the_same_expression_is_the_same_object(name: str) -> None:
 def test_different_expressions_are_different_objects() -> None:
     same_name = pf.Normal("p(x | z)", loc="z", scale=1.0)
     assert log(p) is not log(same_name)
-    assert l + m is not m + l
+    assert lp + m is not m + lp
     assert KL(q, prior) is not KL(q, prior, analytical=False)
-    assert E(q)[l] is not E(q, [1])[l]
-    assert E(q)[l] is not E(q, estimator="score")[l]
-    assert l + 1 is not l + 1.5
-    assert 0.0 * l is not -0.0 * l
+    assert E(q)[lp] is not E(q, [1])[lp]
+    assert E(q)[lp] is not E(q, estimator="score")[lp]
+    assert lp + 1 is not lp + 1.5
+    assert 0.0 * lp is not -0.0 * lp
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -76,18 +76,6 @@ def test_no_field_hides_a_method() -> None:
     """`Sum` once had a field called terms, and so no method of that name."""
     for kind in {type(node) for make in EXPRESSIONS.values() for node in pf.losses.node.walk(make())}:
         assert not set(kind.fields) & set(vars(Loss))
-
-
-def network() -> nn.Module:
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.loc, self.scale = nn.Linear(2, 2), nn.Linear(2, 2)
-
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"loc": self.loc(x), "scale": self.scale(x).exp()}
-
-    return Encoder()
 
 
 class Encoder(pf.Normal):
@@ -124,7 +112,7 @@ def test_copies_have_weights_of_their_own(copier: Callable[[Loss], Loss]) -> Non
 
 
 def test_a_shallow_copy_is_the_same_object() -> None:
-    assert copy.copy(l) is l
+    assert copy.copy(lp) is lp
 
 
 # ---------------------------------------------------------------------- numbers
@@ -147,8 +135,8 @@ NUMBERS: dict[str, Any] = {
 @pytest.mark.parametrize("op", OPERATORS)
 def test_numbers_on_either_side(op: Callable[[Any, Any], Any], number: str) -> None:
     value = NUMBERS[number]
-    here = (l * 0.1).exp()  # positive, so that every power exists
-    plain, scalar = here.eval(VALUES), float(value)
+    here = (lp * 0.1).exp()  # positive, so that every power exists
+    plain, scalar = here.eval(VALUES), float(value.detach() if isinstance(value, Tensor) else value)
     assert_close(op(here, value).eval(VALUES), op(plain, scalar))
     assert_close(op(value, here).eval(VALUES), op(torch.full_like(plain, scalar), plain))
 
@@ -166,13 +154,13 @@ TORCH: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = 
 def test_torchs_functions_keep_the_order_of_their_arguments(name: str) -> None:
     function, op = TORCH[name]
     t = torch.tensor(2.0)
-    assert function(l, t) is op(l, t)
-    assert function(t, l) is op(t, l)
+    assert function(lp, t) is op(lp, t)
+    assert function(t, lp) is op(t, lp)
 
 
 def test_in_place_on_a_tensor_starts_a_loss() -> None:
     total: Any = torch.tensor(0.5)
-    total += l
+    total += lp
     assert str(total) == "0.5 + log p(x|z)"
 
 
@@ -196,14 +184,17 @@ def test_parameters_are_unique() -> None:
     encoder = Encoder()
     f = Function(nn.Linear(2, 1), ["z"], "f")
     renamed = encoder.replace_var(z="w")
-    loss = w * KL(encoder, pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)) + w * E(encoder * renamed)[f + f - log(renamed)]
+    loss = (
+        w * KL(encoder, pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2))
+        + w * E(encoder * renamed)[f + f - log(renamed)]
+    )
     ids = [id(x) for x in loss.parameters()]
     assert len(ids) == len(set(ids)) == 5  # the encoder's two, the function's two, the coefficient
 
 
 def test_sum_of_a_list() -> None:
-    assert sum([l, m, l]) is l + m + l
-    assert 0 + l is l
+    assert sum([lp, m, lp]) is lp + m + lp
+    assert 0 + lp is lp
 
 
 def test_a_thousand_terms() -> None:
@@ -217,7 +208,6 @@ def test_a_thousand_terms() -> None:
     expected = sum(factor.log_prob({"x": VALUES["x"]}) for factor in factors)
     assert_close(value, expected)
     assert len(list(loss.mean().terms(VALUES))) == 1000
-    loss.simplify() if hasattr(loss, "simplify") else None
 
 
 def test_a_thousand_factors() -> None:
@@ -257,41 +247,41 @@ def test_input_var(name: str) -> None:
 # ---------------------------------------------------------------------- mistakes
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
-    "truth": (lambda: bool(l), "truth value"),
-    "and": (lambda: l and m, "Min"),
-    "iteration": (lambda: list(l), "not a sequence"),
-    "unpacking": (lambda: (lambda a, b: a)(*l), "not a sequence"),
-    "float": (lambda: float(l), "loss.eval"),
-    "torch.exp": (lambda: torch.exp(l), "loss's own methods"),
-    "torch.mean": (lambda: torch.mean(l), "loss's own methods"),
-    "torch.stack": (lambda: torch.stack([l, l]), "loss's own methods"),
-    "torch.add with alpha": (lambda: torch.add(l, torch.tensor(1.0), alpha=2), "torch.add"),
-    "plus a distribution": (lambda: l + p, "is a distribution, not a loss"),
-    "a distribution plus": (lambda: p + l, "is a distribution, not a loss"),
-    "a distribution times": (lambda: p * l, "is a distribution, not a loss"),
-    "a tensor of several elements": (lambda: torch.ones(3) * l, r"shape \(3,\)"),
-    "an array": (lambda: np.ones(3) * l, "ndarray"),
-    "a string": (lambda: l * "a", "str"),
-    "None": (lambda: l + None, "NoneType"),
-    "True": (lambda: l * True, "bool"),
-    "by zero": (lambda: l / 0, "divided by zero"),
+    "truth": (lambda: bool(lp), "truth value"),
+    "and": (lambda: lp and m, "Min"),
+    "iteration": (lambda: list(lp), "not a sequence"),
+    "unpacking": (lambda: (lambda a, b: a)(*lp), "not a sequence"),
+    "float": (lambda: float(lp), "loss.eval"),
+    "torch.exp": (lambda: torch.exp(lp), "loss's own methods"),
+    "torch.mean": (lambda: torch.mean(lp), "loss's own methods"),
+    "torch.stack": (lambda: torch.stack([lp, lp]), "loss's own methods"),
+    "torch.add with alpha": (lambda: torch.add(lp, torch.tensor(1.0), alpha=2), "torch.add"),
+    "plus a distribution": (lambda: lp + p, "is a distribution, not a loss"),
+    "a distribution plus": (lambda: p + lp, "is a distribution, not a loss"),
+    "a distribution times": (lambda: p * lp, "is a distribution, not a loss"),
+    "a tensor of several elements": (lambda: torch.ones(3) * lp, r"shape \(3,\)"),
+    "an array": (lambda: np.ones(3) * lp, "ndarray"),
+    "a string": (lambda: lp * "a", "str"),
+    "None": (lambda: lp + None, "NoneType"),
+    "True": (lambda: lp * True, "bool"),
+    "by zero": (lambda: lp / 0, "divided by zero"),
     "KL of different variables": (lambda: KL(q, p), "same variables"),
-    "KL of a loss": (lambda: KL(l, prior), "It is a loss already"),
+    "KL of a loss": (lambda: KL(lp, prior), "It is a loss already"),
     "KL of a tensor": (lambda: KL(q, torch.zeros(1)), "takes a distribution, got a Tensor"),
     "cross entropy of different variables": (lambda: CrossEntropy(q, p), "same variables"),
     "ELBO swapped": (lambda: ELBO(q, p * prior), "swapped"),
     "ELBO of a foreign variable": (lambda: ELBO(p * prior, pf.Normal("q(w | x)", loc="x", scale=1.0)), "w of q"),
     "E of a distribution": (lambda: E(q)[p], "write log"),
-    "E of two losses": (lambda: E(q)[l, m], "tuple"),
-    "E over a loss": (lambda: E(l), "takes a distribution"),
-    "unknown estimator": (lambda: E(q, estimator="reinforce")[l], "enumerate, pathwise, score"),
-    "no samples": (lambda: E(q, [0])[l], "positive integers"),
-    "samples as a string": (lambda: E(q, "3")[l], "integer or a list"),
+    "E of two losses": (lambda: E(q)[lp, m], "tuple"),
+    "E over a loss": (lambda: E(lp), "takes a distribution"),
+    "unknown estimator": (lambda: E(q, estimator="reinforce")[lp], "enumerate, pathwise, score"),
+    "no samples": (lambda: E(q, [0])[lp], "positive integers"),
+    "samples as a string": (lambda: E(q, "3")[lp], "integer or a list"),
     "log of a tensor": (lambda: log(torch.ones(2)), "torch.log"),
     "exp of a distribution": (lambda: exp(p), "exp takes a loss"),
-    "Min of one": (lambda: Min(l), "two losses or more"),
-    "clamp without limits": (lambda: l.clamp(), "min or max"),
-    "clamp upside down": (lambda: l.clamp(2, 1), "larger"),
+    "Min of one": (lambda: Min(lp), "two losses or more"),
+    "clamp without limits": (lambda: lp.clamp(), "min or max"),
+    "clamp upside down": (lambda: lp.clamp(2, 1), "larger"),
     "a parameter without a name": (lambda: Parameter(0.5), "takes a name"),
     "a function that is none": (lambda: Function(torch.ones(2), ["x"]), "callable"),
 }
@@ -317,7 +307,12 @@ def test_a_loss_and_its_networks_are_freed() -> None:
         y = pf.Bernoulli("q(y | x)", lambda x: {"logits": x[:, 0]})
         f = Function(nn.Linear(2, 1).requires_grad_(), ["z"], "f")
         g = Function(lambda z, y: z.sum(1) * y, ["z", "y"], "g")
-        loss = (w * KL(encoder, wide) - E(encoder, [2])[log(wide)] + E(y * encoder)[g] ** 2 + E(y, estimator="score")[Entropy(encoder)]).mean()
+        loss = (
+            w * KL(encoder, wide)
+            - E(encoder, [2])[log(wide)]
+            + E(y * encoder)[g] ** 2
+            + E(y, estimator="score")[Entropy(encoder)]
+        ).mean()
         x = {"x": torch.randn(4, 2)}
         loss.eval(x).backward()
         loss.terms(x), str(loss.plan()), loss.eval(x, return_dict=True), loss.latex()

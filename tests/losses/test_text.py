@@ -110,7 +110,8 @@ NAMES = {"a": f, "b": beta, "c": Parameter("c")}
 def read_back(shown: str) -> Any:
     """The printed text as Python: functions and names of the printed form, and ``**`` as it is."""
     scope = {
-        "f": lambda z: f, "z": None, "beta": beta, "c": Parameter("c"), "exp": exp, "log": log, "abs": abs, "min": Min, "max": Max,
+        "f": lambda z: f, "z": None, "beta": beta, "c": Parameter("c"), "exp": exp, "log": log, "abs": abs,
+        "min": Min, "max": Max,
     }  # fmt: skip
     return eval(shown, {}, scope)
 
@@ -218,7 +219,8 @@ r = pf.Normal("p(x | a, b)", lambda a, b: {"loc": a - b, "scale": torch.ones_lik
 prior = pf.Normal("p(a)", loc=0.0, scale=1.0) * pf.Bernoulli("p(b)", probs=0.3)
 loss = (E(q1 * q2)[log(p * prior) - log(r) - log(q1 * q2)]).mean()
 torch.manual_seed(0)
-print(loss, loss.latex(), loss.plan(), loss.input_var, loss.eval({"x": torch.ones(3)}), loss.terms({"x": torch.ones(3)}), sep="\\n")
+x = {"x": torch.ones(3)}
+print(loss, loss.latex(), loss.plan(), loss.input_var, loss.eval(x), loss.terms(x), sep="\\n")
 """
 
 
@@ -226,9 +228,19 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     outputs = []
     for seed in ("0", "1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
+            [sys.executable, "-c", SCRIPT],
+            capture_output=True,
+            text=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
         )
         assert done.returncode == 0, done.stderr
         outputs.append(re.sub(r"0x[0-9a-f]+", "", done.stdout))
     assert outputs[0] == outputs[1] == outputs[2]
     assert outputs[0]
+
+
+def test_parentheses_of_sums_stay_as_typed() -> None:
+    c = Parameter("c")
+    assert str(f + (beta + c)) == "f(z) + (beta + c)"
+    assert str(f - (beta - c)) == "f(z) - (beta - c)"
+    assert str((f + beta) - c) == "f(z) + beta - c"

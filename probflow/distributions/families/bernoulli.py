@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from probflow.distributions.domains import boolean, real, unit_interval
 from probflow.distributions.family import Family, Params, sum_event
 from probflow.distributions.parametric import Parametric
+from probflow.distributions.shapes import broadcast
 
 
 def _cross_entropy(p: Params, x: Tensor) -> Tensor:
@@ -33,7 +34,9 @@ def _same_shape(p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.to(p.dtype)
     if p.shape == x.shape:
         return p, x
-    shape = torch.broadcast_shapes(p.shape, x.shape)
+    if x.dim() <= p.dim() and x.shape == p.shape[p.dim() - x.dim() :]:  # one value for all samples of the parameters
+        return p, x.expand(p.shape)
+    shape = broadcast(p.shape, x.shape)
     return p.expand(shape), x.expand(shape)
 
 
