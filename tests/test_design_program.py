@@ -32,7 +32,12 @@ class Decoder(Bernoulli):
     def __init__(self, x_dim, y_dim, z_dim, hidden):
         super().__init__(var=["x"], cond_var=["z", "y"], name="p")
         self.net = nn.Sequential(
-            nn.Linear(z_dim + y_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, x_dim), nn.Sigmoid()
+            nn.Linear(z_dim + y_dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, x_dim),
+            nn.Sigmoid(),
         )
 
     def forward(self, z, y):

@@ -60,24 +60,60 @@ NAN = X.clone()
 NAN[2, 3] = float("nan")
 
 MISTAKES = {
-    "missing variable": (lambda: LOSS.eval({"x": X}), errors.MissingVariable, ["needs a value for 'y'", "loss.eval({'y': ...})"]),
+    "missing variable": (
+        lambda: LOSS.eval({"x": X}),
+        errors.MissingVariable,
+        ["needs a value for 'y'", "loss.eval({'y': ...})"],
+    ),
     "wrong name": (lambda: LOSS.eval({"x": X, "Y": Y}), errors.MissingVariable, ["is 'Y' meant to be 'y'?"]),
-    "wrong width": (lambda: LOSS.eval({"x": X[:, :7], "y": Y}), errors.NetworkError, ["q(z|x,y)", "takes 11 features", "x 7 + y 3"]),
-    "swapped network arguments": (lambda: pf.Normal("q(z | x, y)", Partial()), errors.ArgumentError, ["Partial(y, h) names 'y'", "gets 'x'"]),
+    "wrong width": (
+        lambda: LOSS.eval({"x": X[:, :7], "y": Y}),
+        errors.NetworkError,
+        ["q(z|x,y)", "takes 11 features", "x 7 + y 3"],
+    ),
+    "swapped network arguments": (
+        lambda: pf.Normal("q(z | x, y)", Partial()),
+        errors.ArgumentError,
+        ["Partial(y, h) names 'y'", "gets 'x'"],
+    ),
     "swapped ELBO arguments": (lambda: pf.ELBO(Q, P * PRIOR), errors.LossError, ["swapped", "ELBO(p, q)"]),
     "no batch dimension": (lambda: LOSS.eval({"x": X[0], "y": Y[0]}), errors.ShapeError, ["Dimension 0", "x[None]"]),
     "labels as floats": (
-        lambda: log(CLASSES).eval({"x": X, "y": torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0])}), errors.ShapeError, ["one-hot", "labels.long()"],
+        lambda: log(CLASSES).eval({"x": X, "y": torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0])}),
+        errors.ShapeError,
+        ["one-hot", "labels.long()"],
     ),
-    "soft labels": (lambda: log(CLASSES).eval({"x": X, "y": Y * 0.5 + 0.1}), errors.SupportError, ["'y'", "one-hot", "[0.6, 0.1, 0.1]"]),
-    "class indices into a network": (lambda: LOSS.eval({"x": X, "y": Y.argmax(1)}), errors.NetworkError, ["torch.int64", "F.one_hot(y, K)"]),
-    "grey pixels in a Bernoulli": (lambda: LOSS.eval({"x": X * 0.5, "y": Y}), errors.SupportError, ["'x'", "{0, 1}", "0.5 at [0, 0]"]),
+    "soft labels": (
+        lambda: log(CLASSES).eval({"x": X, "y": Y * 0.5 + 0.1}),
+        errors.SupportError,
+        ["'y'", "one-hot", "[0.6, 0.1, 0.1]"],
+    ),
+    "class indices into a network": (
+        lambda: LOSS.eval({"x": X, "y": Y.argmax(1)}),
+        errors.NetworkError,
+        ["torch.int64", "F.one_hot(y, K)"],
+    ),
+    "grey pixels in a Bernoulli": (
+        lambda: LOSS.eval({"x": X * 0.5, "y": Y}),
+        errors.SupportError,
+        ["'x'", "{0, 1}", "0.5 at [0, 0]"],
+    ),
     "a cycle": (
-        lambda: pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z | x)", loc="x", scale=1.0), errors.CycleError, ["x -> z -> x"],
+        lambda: pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z | x)", loc="x", scale=1.0),
+        errors.CycleError,
+        ["x -> z -> x"],
     ),
-    "a duplicate variable": (lambda: PRIOR * pf.Normal("r(z)", loc=0.0, scale=1.0), errors.DuplicateVariable, ["'z'", "p(z) and r(z)"]),
+    "a duplicate variable": (
+        lambda: PRIOR * pf.Normal("r(z)", loc=0.0, scale=1.0),
+        errors.DuplicateVariable,
+        ["'z'", "p(z) and r(z)"],
+    ),
     "a negative scale": (negative_scale, errors.ParameterError, ["p(x|z)", "scale", "-1 at [0, 0]", "softplus"]),
-    "a negative constant scale": (lambda: pf.Normal("p(z)", loc=0.0, scale=-1.0), errors.ParameterError, ["scale must be positive", "-1"]),
+    "a negative constant scale": (
+        lambda: pf.Normal("p(z)", loc=0.0, scale=-1.0),
+        errors.ParameterError,
+        ["scale must be positive", "-1"],
+    ),
     "NaN data": (lambda: LOSS.eval({"x": NAN, "y": Y}), errors.ValuesError, ["nan in 'x'", "[2, 3]"]),
     "unknown keyword": (lambda: PRIOR.sample(batchn=7), TypeError, ["batchn"]),  # type: ignore[call-arg]
     "unknown parameter": (lambda: pf.Normal("p(z)", loc=0.0, sigma=1.0), errors.ParameterError, ["'sigma'", "loc, scale"]),
@@ -86,10 +122,16 @@ MISTAKES = {
     "a string for a list": (lambda: pf.Model(LOSS, distributions="p"), errors.ProbflowError, ["distributions"]),  # type: ignore[arg-type]
     "numpy arrays": (lambda: LOSS.eval({"x": np.ones((5, 8)), "y": Y}), errors.ValuesError, ["ndarray", "torch.from_numpy"]),  # type: ignore[dict-item]
     "tensor instead of dict": (lambda: LOSS.eval(X), errors.ValuesError, ["dict", "{'x': ..., 'y': ...}"]),  # type: ignore[arg-type]
-    "wrong device": (lambda: LOSS.eval({"x": X.to("meta"), "y": Y.to("meta")}), errors.NetworkError, ["weights are on cpu", "x is on meta"]),
+    "wrong device": (
+        lambda: LOSS.eval({"x": X.to("meta"), "y": Y.to("meta")}),
+        errors.NetworkError,
+        ["weights are on cpu", "x is on meta"],
+    ),
     "wrong dtype": (lambda: LOSS.eval({"x": X.double(), "y": Y.double()}), errors.NetworkError, ["x.to(torch.float32)"]),
     "wrong output names": (
-        lambda: pf.Normal("q(z | x, y)", WrongNames()).sample({"x": X, "y": Y}), errors.NetworkError, ["'mean'", "loc, scale"],
+        lambda: pf.Normal("q(z | x, y)", WrongNames()).sample({"x": X, "y": Y}),
+        errors.NetworkError,
+        ["'mean'", "loc, scale"],
     ),
     "a class for a network": (lambda: pf.Normal("q(z | x, y)", Encoder), errors.ArgumentError, ["pass an instance"]),
     "an unclosed statement": (lambda: pf.Normal("q(z | x, y", Encoder()), errors.StatementError, ["^"]),

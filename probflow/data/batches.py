@@ -87,8 +87,7 @@ def _checked(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(tensor, Tensor):
             line = "torch.from_numpy" if type(tensor).__module__ == "numpy" else "torch.as_tensor"
             raise ArgumentError(
-                f"Batches takes tensors, but {name!r} is {_described(tensor)}.\n"
-                f"Write: {{{name!r}: {line}({name}), ...}}"
+                f"Batches takes tensors, but {name!r} is {_described(tensor)}.\nWrite: {{{name!r}: {line}({name}), ...}}"
             )
         if tensor.dim() == 0:
             raise ShapeError(f"Batches: {name!r} is a single number; dimension 0 must be the batch.")

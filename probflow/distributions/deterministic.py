@@ -41,7 +41,7 @@ class Deterministic(Networked):
         super().__init__(parsed, network, parsed.cond_var)
         if not self._source:
             raise ArgumentError(
-                f"Deterministic {parsed} needs a network: Deterministic(\"{parsed}\", network), or a subclass with forward."
+                f'Deterministic {parsed} needs a network: Deterministic("{parsed}", network), or a subclass with forward.'
             )
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:

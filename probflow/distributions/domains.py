@@ -54,7 +54,9 @@ class Domain:
         if not bool(outside.any()):
             return None
         place = outside.nonzero()[0].tolist()
-        tensor = tensor.expand((*outside.shape, *tensor.shape[tensor.dim() - self.rank :]))  # a bound may be wider than the value
+        tensor = tensor.expand(
+            (*outside.shape, *tensor.shape[tensor.dim() - self.rank :])
+        )  # a bound may be wider than the value
         element = tensor[tuple(place)] if place else tensor
         where = f" at {place}" if place else ""
         count = int(outside.sum())
@@ -143,14 +145,18 @@ one_hot = Domain(
     rank=1,
     hint="integer class indices (dtype torch.long) are accepted too",
 )
-positive_vector = Domain(
-    "vectors of positive numbers", lambda t: (t > 0).all(-1), torch.amin, lambda low: low > 0, rank=1
-)
+positive_vector = Domain("vectors of positive numbers", lambda t: (t > 0).all(-1), torch.amin, lambda low: low > 0, rank=1)
 real_vector = Domain("real vectors", lambda t: t.isfinite().all(-1), _finite_sum, math.isfinite, rank=1, contagious=True)
-real_matrix = Domain("real matrices", lambda t: t.isfinite().all(-1).all(-1), _finite_sum, math.isfinite, rank=2, contagious=True)
+real_matrix = Domain(
+    "real matrices", lambda t: t.isfinite().all(-1).all(-1), _finite_sum, math.isfinite, rank=2, contagious=True
+)
 logit_vector = Domain(
-    "real vectors of logits", lambda t: (t < math.inf).all(-1) & (t > -math.inf).any(-1),
-    lambda t: t.amax(-1).abs().amax(), math.isfinite, contagious=True, rank=1,  # every row: a row of -inf only has no distribution
+    "real vectors of logits",
+    lambda t: (t < math.inf).all(-1) & (t > -math.inf).any(-1),
+    lambda t: t.amax(-1).abs().amax(),
+    math.isfinite,
+    contagious=True,
+    rank=1,  # every row: a row of -inf only has no distribution
 )
 
 
@@ -168,5 +174,9 @@ lower_cholesky = Domain(
     "lower-triangular matrices with a positive diagonal", _is_cholesky, lambda t: (~_is_cholesky(t)).sum(), lambda n: n == 0, 2
 )
 positive_definite = Domain(
-    "symmetric positive-definite matrices", _is_positive_definite, lambda t: (~_is_positive_definite(t)).sum(), lambda n: n == 0, 2
+    "symmetric positive-definite matrices",
+    _is_positive_definite,
+    lambda t: (~_is_positive_definite(t)).sum(),
+    lambda n: n == 0,
+    2,
 )

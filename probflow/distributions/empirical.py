@@ -38,13 +38,13 @@ class EmpiricalDistribution(Factor):
         name: str | None = None,
     ) -> None:
         if data is None:
-            raise ArgumentError("EmpiricalDistribution needs data: EmpiricalDistribution(\"p_{data}(x)\", {\"x\": tensor}).")
+            raise ArgumentError('EmpiricalDistribution needs data: EmpiricalDistribution("p_{data}(x)", {"x": tensor}).')
         if statement is None and var is None and isinstance(data, Mapping):
             var = list(data)
         super().__init__(make_statement(statement, var=var, name=name, default_name="p_{data}"))
         if self.cond_var:
             everything = ", ".join(self.var + self.cond_var)
-            raise ArgumentError(f"{self.statement}: data are not conditioned on anything; write \"{self.name}({everything})\".")
+            raise ArgumentError(f'{self.statement}: data are not conditioned on anything; write "{self.name}({everything})".')
         rows = {self.var[0]: data} if isinstance(data, Tensor) else check_mapping(data, f"Data {self.statement}", self.var)
         if set(rows) != set(self.var):
             raise ArgumentError(

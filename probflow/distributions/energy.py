@@ -44,7 +44,7 @@ class CustomProb(Networked):
         parsed = make_statement(statement, var=var, cond_var=cond_var, name=name)
         super().__init__(parsed, log_density, parsed.var + parsed.cond_var)
         if not self._source:
-            raise ArgumentError(f"CustomProb {parsed} needs a log-density: CustomProb(\"{parsed}\", function).")
+            raise ArgumentError(f'CustomProb {parsed} needs a log-density: CustomProb("{parsed}", function).')
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         front = inputs[0].shape[: leads[0] + 1] if inputs else (1,)

@@ -35,7 +35,7 @@ class _Experts(Factor):
     ) -> None:
         if statement is not None and not isinstance(statement, str):
             if experts is not None:
-                raise ArgumentError(f"{type(self).__name__}: the statement comes first, \"q(z | x, y)\", then the experts.")
+                raise ArgumentError(f'{type(self).__name__}: the statement comes first, "q(z | x, y)", then the experts.')
             statement, experts = None, statement
         parts = tuple(experts) if isinstance(experts, (list, tuple)) else ()
         if not parts:

@@ -32,7 +32,7 @@ class FiniteBound(Bound):
             if not value.is_floating_point() and points.is_floating_point() and value.dim() == own + points.dim() - 1:
                 value = (value[..., None] == torch.arange(points.shape[-1], device=value.device)).to(points.dtype)
             event = points.dim() - 1
-            equal = (value.unsqueeze(0) == points.reshape(-1, *[1] * (own + 1), *points.shape[1:]).to(value.dtype))
+            equal = value.unsqueeze(0) == points.reshape(-1, *[1] * (own + 1), *points.shape[1:]).to(value.dtype)
             equal = equal.flatten(-event).all(-1) if event else equal  # (S, *own lead, batch)
             equal = equal.reshape(equal.shape[0], *[1] * (lead - own), *equal.shape[1:])
             match = equal if match is None else match & equal

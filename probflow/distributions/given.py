@@ -97,7 +97,8 @@ class Given(Factor):
     def check_sampler(self) -> None:
         if not self.var:
             raise unsampled(
-                self, f"{self.factor.statement} is observed, and what is left is not normalised",
+                self,
+                f"{self.factor.statement} is observed, and what is left is not normalised",
                 "Sample a posterior instead: p.posterior(...) where it is finite, or fit q with ELBO(p, q).",
             )
         self.factor.check_sampler()

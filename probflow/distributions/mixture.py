@@ -173,14 +173,14 @@ def _check_prior(prior: Factor, components: tuple[Factor, ...]) -> None:
     if len(prior.var) != 1 or not prior.finite:
         raise ArgumentError(
             f"MixtureModel: the prior {prior.statement} must be a Categorical over the index of the components.\n"
-            f"Write Categorical(\"p(z)\", probs=torch.ones({len(components)}) / {len(components)})."
+            f'Write Categorical("p(z)", probs=torch.ones({len(components)}) / {len(components)}).'
         )
     for component in components:
         for name in prior.var:
             if name in component.var + component.cond_var:
                 raise ArgumentError(
                     f"MixtureModel: {name!r} is the index of the mixture ({prior.statement}) and occurs in its component "
-                    f"{component.statement}.\nRename one: prior.replace_var({name}=\"k\")."
+                    f'{component.statement}.\nRename one: prior.replace_var({name}="k").'
                 )
         for name in component.var:
             if name in prior.cond_var:

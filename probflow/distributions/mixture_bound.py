@@ -199,4 +199,3 @@ def _where_supported(bound: FamilyBound, value: Tensor, lead: int) -> tuple[Tens
     if bound.extra:
         inside = inside.flatten(-bound.extra).all(-1)
     return torch.where(inside, density, -torch.inf), inside
-

@@ -33,7 +33,9 @@ class Networked(Factor):
             if not callable(network):
                 raise ArgumentError(f"{label}: the network must be a module or a function, got a {type(network).__name__}.")
             if isinstance(network, type):
-                raise ArgumentError(f"{label}: the network is the class {network.__name__}; pass an instance, {network.__name__}(...).")
+                raise ArgumentError(
+                    f"{label}: the network is the class {network.__name__}; pass an instance, {network.__name__}(...)."
+                )
             if isinstance(network, nn.Module):
                 nn.Module.__setattr__(self, "network", network)
             else:

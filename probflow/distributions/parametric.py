@@ -68,14 +68,16 @@ class Parametric(Networked):
             raise ArgumentError("Parametric has no family of its own: use one of its subclasses, such as Normal.")
         if statement is not None and not isinstance(statement, str):
             raise ArgumentError(
-                f"The first argument of {type(self).__name__} is its statement, such as \"p(x | z)\", got a "
-                f"{type(statement).__name__}.\nWrite {type(self).__name__}(\"p(x | z)\", network), or name parameters: loc=..., scale=...."
+                f'The first argument of {type(self).__name__} is its statement, such as "p(x | z)", got a '
+                f'{type(statement).__name__}.\nWrite {type(self).__name__}("p(x | z)", network), or name parameters: loc=..., scale=....'
             )
         parsed = make_statement(statement, var=var, cond_var=cond_var, name=name)
         super().__init__(parsed, network, parsed.cond_var)
         label = f"{type(self).__name__} {self.statement}"
         if len(self.var) != 1:
-            raise ArgumentError(f"{label} must have exactly one variable, got {', '.join(self.var)}; use a product for several.")
+            raise ArgumentError(
+                f"{label} must have exactly one variable, got {', '.join(self.var)}; use a product for several."
+            )
         self._features = as_shape(features_shape, f"{label}: features_shape") if features_shape is not None else None
         self._strings: dict[str, int] = {}
         self._seen: tuple[str, ...] | None = None  # names that the network returned, once they have been checked
@@ -84,7 +86,9 @@ class Parametric(Networked):
         used = bool(self._source) or set(self._strings.values()) == set(range(len(self.cond_var)))
         if self.cond_var and not used:
             idle = [n for i, n in enumerate(self.cond_var) if i not in self._strings.values()]
-            raise ArgumentError(f"{label}: nothing uses {', '.join(idle)}. Pass a network that takes it, or leave it out of the statement.")
+            raise ArgumentError(
+                f"{label}: nothing uses {', '.join(idle)}. Pass a network that takes it, or leave it out of the statement."
+            )
         if not self._source:
             self._check_complete(set(self._constants) | set(self._strings), label)
             if self.family.check is not None and not self._strings:
@@ -139,7 +143,9 @@ class Parametric(Networked):
         target = self._features[: len(self._features) - self.family.event_rank]
         fits = len(outer) <= len(target) and all(a in (1, b) for a, b in zip(reversed(outer), reversed(target), strict=False))
         if not fits:
-            raise ParameterError(f"{label}: {name} has shape {shape_text(tensor.shape)}, which does not fit features_shape={list(self._features)}.")
+            raise ParameterError(
+                f"{label}: {name} has shape {shape_text(tensor.shape)}, which does not fit features_shape={list(self._features)}."
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module) and name in self.__dict__.get("_constants", ()):
@@ -273,7 +279,9 @@ class Parametric(Networked):
         quick = is_lenient()
         if not (unchecked and quick) and not compiling():
             for name, domain in family.params.items():
-                if name in outputs and not (quick and (domain.contagious or (domain is domains.positive and _positive(outputs[name])))):
+                if name in outputs and not (
+                    quick and (domain.contagious or (domain is domains.positive and _positive(outputs[name])))
+                ):
                     self._check_domain(name, outputs[name])
             if family.check is not None:
                 family.check(outputs, str(self.statement))
@@ -347,9 +355,11 @@ class Parametric(Networked):
             tensor, own = tensor.expand(*self._vector_shape(name, rank)), 0
         view = tensor.reshape(1, *[1] * (extra - own), *tensor.shape)
         if complete and extra:
-            outer = self._features[: extra] if self._features is not None else None
+            outer = self._features[:extra] if self._features is not None else None
             if outer is None:
-                shapes = [getattr(self, n).shape[: getattr(self, n).dim() - self.family.params[n].rank] for n in self._constants]
+                shapes = [
+                    getattr(self, n).shape[: getattr(self, n).dim() - self.family.params[n].rank] for n in self._constants
+                ]
                 outer = broadcast(*shapes)
             if tuple(view.shape[1 : 1 + extra]) != outer:
                 view = view.expand(1, *outer, *view.shape[1 + extra :])
@@ -357,7 +367,9 @@ class Parametric(Networked):
 
     def _vector_shape(self, name: str, rank: int) -> Shape:
         if self._features is None or rank != 1:
-            raise ParameterError(f"{self.statement}: {name} needs a tensor with {rank} dimension(s) at least, or features_shape=.")
+            raise ParameterError(
+                f"{self.statement}: {name} needs a tensor with {rank} dimension(s) at least, or features_shape=."
+            )
         return self._features[-1:]
 
     def _named(self, outputs: Any) -> Params:
@@ -381,7 +393,9 @@ class Parametric(Networked):
                     f"parameter {name!r}.{did_you_mean(name, list(self.family.params))}\n  its parameters: {self._signature()}"
                 )
             if name in self._constants or name in self._strings:
-                raise NetworkError(f"{self.statement}: {name!r} is given at construction and returned by the network; remove one.")
+                raise NetworkError(
+                    f"{self.statement}: {name!r} is given at construction and returned by the network; remove one."
+                )
         self._check_complete(set(named) | set(self._constants) | set(self._strings), f"{self.statement}: the network's output")
         if not (self._constants or self._strings or any(n not in named for n in self.family.defaults)):
             self._seen = tuple(named)
@@ -416,7 +430,9 @@ class Parametric(Networked):
             if not isinstance(tensor, Tensor):
                 if isinstance(tensor, (int, float)) and not isinstance(tensor, bool):
                     like = next((t for t in params.values() if isinstance(t, Tensor)), None)
-                    params[name] = torch.tensor(float(tensor), dtype=None if like is None else like.dtype, device=None if like is None else like.device)
+                    params[name] = torch.tensor(
+                        float(tensor), dtype=None if like is None else like.dtype, device=None if like is None else like.device
+                    )
                     continue
                 raise NetworkError(f"{self.statement}: {name} must be a tensor, got a {type(tensor).__name__}.")
             if tensor.dim() == 0:

@@ -116,11 +116,11 @@ def kl_formula(q: Factor, p: Factor) -> Callable[[Bound, Bound], Tensor] | None:
     Errors: LossError where it is known to be infinite, because q has mass where p has none.
     """
     kinds = (q.kind, p.kind)
-    formula = _BY_FAMILY.get(kinds)  # type: ignore[call-overload]
-    if formula is not None:
-        return lambda a, b: _apply(a, b, formula)
     if not (isinstance(kinds[0], Family) and isinstance(kinds[1], Family)):
         return None
+    formula = _BY_FAMILY.get((kinds[0], kinds[1]))
+    if formula is not None:
+        return lambda a, b: _apply(a, b, formula)
     classes = kinds[0].torch_class, kinds[1].torch_class
     if not all(isinstance(c, type) and issubclass(c, td.Distribution) for c in classes):
         return None

@@ -93,7 +93,13 @@ def _(node: Entropy, planner: Planner, env: Env) -> Slot:
         raise LossError(f"{node} has no closed form.")
     bound = planner.bind(p, env)
     return planner.op(
-        "entropy", None, (bound,), lambda dist: dist.entropy(), bound.axes, text=f"H[{planner.labels.text(p)}]", note="closed form"
+        "entropy",
+        None,
+        (bound,),
+        lambda dist: dist.entropy(),
+        bound.axes,
+        text=f"H[{planner.labels.text(p)}]",
+        note="closed form",
     )
 
 
@@ -170,7 +176,14 @@ def _scored(planner: Planner, body: Slot, log_q: Slot, axes: tuple[Any, ...]) ->
 
     slots = (planner.aligned(body, full), planner.aligned(log_q, full))
     slot = planner.op(
-        "score", (dims, batched), slots, run, full, batched=batched, text="score-function gradient", note="unbiased, value unchanged"
+        "score",
+        (dims, batched),
+        slots,
+        run,
+        full,
+        batched=batched,
+        text="score-function gradient",
+        note="unbiased, value unchanged",
     )
     return replace(slot, negated=body.negated)
 
@@ -180,7 +193,9 @@ def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithm
     dim = full.index(axis) - len(full) - (1 if body.batched else 0)
     rest = tuple(a for a in full if a != axis)
     if not body.batched:
-        raise LossError("A sum over the states of a finite variable cannot hold .mean() or .sum() over the batch: put them outside the expectation.")
+        raise LossError(
+            "A sum over the states of a finite variable cannot hold .mean() or .sum() over the batch: put them outside the expectation."
+        )
 
     def run(weight: Tensor, cost: Tensor) -> Tensor:
         if cost.dim() < weight.dim():
@@ -201,12 +216,21 @@ def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, l
     dims = tuple(body.axes.index(axis) for axis in present)
     rest = tuple(axis for axis in body.axes if axis not in present)
     if not logarithmic:
-        slot = planner.op("average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples")
+        slot = planner.op(
+            "average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples"
+        )
         return replace(slot, negated=body.negated)
     count = math.log(math.prod(axis.size or 1 for axis in present))
     note = "log-mean-exp over the samples: a lower bound on the logarithm, biased for finitely many"
     return planner.op(
-        "average", ("log", dims), (body,), lambda t: t.logsumexp(dims) - count, rest, batched=body.batched, text=f"log {shown}", note=note
+        "average",
+        ("log", dims),
+        (body,),
+        lambda t: t.logsumexp(dims) - count,
+        rest,
+        batched=body.batched,
+        text=f"log {shown}",
+        note=note,
     )
 
 
@@ -268,14 +292,18 @@ def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: Detach, planner: Planner, env: Env) -> Slot:
     operand = _value(node.operand, planner, env)
-    return planner.combine("detach", (operand,), lambda a: a.detach() if isinstance(a, Tensor) else a, text=text(node, planner.labels))
+    return planner.combine(
+        "detach", (operand,), lambda a: a.detach() if isinstance(a, Tensor) else a, text=text(node, planner.labels)
+    )
 
 
 @lower.register
 def _(node: Clamp, planner: Planner, env: Env) -> Slot:
     low, high = node.low, node.high
     operand = _value(node.operand, planner, env)
-    return planner.combine(("clamp", low, high), (operand,), lambda a: torch.as_tensor(a).clamp(low, high), text=text(node, planner.labels))
+    return planner.combine(
+        ("clamp", low, high), (operand,), lambda a: torch.as_tensor(a).clamp(low, high), text=text(node, planner.labels)
+    )
 
 
 @lower.register
@@ -299,13 +327,17 @@ def _(node: Reduce, planner: Planner, env: Env) -> Slot:
         return slot
     shown = text(node, planner.labels)
     if node.how == "mean":
-        mean = planner.op("reduce", "mean", (slot,), lambda t: t.mean(-1), slot.axes, batched=False, text=shown, note="over the batch")
+        mean = planner.op(
+            "reduce", "mean", (slot,), lambda t: t.mean(-1), slot.axes, batched=False, text=shown, note="over the batch"
+        )
         return replace(mean, negated=slot.negated)
 
     def run(tensor: Tensor, batch: int) -> Tensor:
         return (tensor if tensor.shape[-1] == batch else tensor.expand(*tensor.shape[:-1], batch)).sum(-1)
 
-    total = planner.op("reduce", "sum", (slot,), run, slot.axes, batched=False, text=shown, note="over the batch", extra=(BATCH,))
+    total = planner.op(
+        "reduce", "sum", (slot,), run, slot.axes, batched=False, text=shown, note="over the batch", extra=(BATCH,)
+    )
     return replace(total, negated=slot.negated)
 
 

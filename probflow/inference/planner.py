@@ -129,11 +129,14 @@ class Planner:
             return slot
         lead = len(slot.axes)
         if not slot.batched:  # a number per sample: no batch dimension to count from
+
             def run(value: Tensor) -> Tensor:
                 return align(value.unsqueeze(-1), lead, depths).squeeze(-1)
         else:
+
             def run(value: Tensor) -> Tensor:
                 return align(value, lead, depths)
+
         full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
         return replace(self.op("align", depths, (slot,), run, full, batched=slot.batched))
 
@@ -141,7 +144,9 @@ class Planner:
         """The value itself where the slot holds its negative."""
         if not slot.negated:
             return slot
-        return self.op("combine", "negative", (replace(slot, negated=False),), _negative, slot.axes, batched=slot.batched, text="sign")
+        return self.op(
+            "combine", "negative", (replace(slot, negated=False),), _negative, slot.axes, batched=slot.batched, text="sign"
+        )
 
     def combine(self, key: object, slots: tuple[Slot, ...], run: Callable[..., Any], text: str = "") -> Slot:
         """An elementwise op on aligned values."""
@@ -196,7 +201,9 @@ class Planner:
         bound = self._aligned_bound(bound, axes)
         lined = tuple(self.aligned(slot, axes) for slot in values)
         leads = tuple(len(slot.axes) for slot in lined)
-        check = any(not slot.draws and name not in env.bound for slot, name in zip(values, factor.var, strict=True)) or not values
+        check = (
+            any(not slot.draws and name not in env.bound for slot, name in zip(values, factor.var, strict=True)) or not values
+        )
 
         negated = isinstance(factor.kind, Family) and factor.kind.event_nll is not None
 
@@ -215,11 +222,15 @@ class Planner:
         full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
         return self.op("align", ("bound", depths), (slot,), lambda bound: align_bound(bound, depths), full)
 
-    def two_bounds(self, kind: str, q: Factor, p: Factor, env: Env, run: Callable[[Bound, Bound], Tensor], text: str, note: str) -> Slot:
+    def two_bounds(
+        self, kind: str, q: Factor, p: Factor, env: Env, run: Callable[[Bound, Bound], Tensor], text: str, note: str
+    ) -> Slot:
         """An op on two distributions, such as a divergence."""
         a, b = self.bind(q, env), self.bind(p, env)
         axes = union(a.axes, b.axes)
-        return self.op(kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note)
+        return self.op(
+            kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note
+        )
 
     # ------------------------------------------------------------------ draws
 
@@ -245,7 +256,12 @@ class Planner:
             return tuple(s.reshape(s.shape[0], *s.shape[1 + dist.lead - lead :]) if dist.lead > lead else s for s in states)
 
         states = self.op(
-            "states", (axis, asked), (bound, *env.states), run, union((axis,), bound.axes), text=", ".join(factor.var),
+            "states",
+            (axis, asked),
+            (bound, *env.states),
+            run,
+            union((axis,), bound.axes),
+            text=", ".join(factor.var),
             note="every state, summed exactly",
         )
         new = dict(env.bound)
@@ -278,8 +294,15 @@ class Planner:
         path = env.path
         while True:
             slot = self.op(
-                "draw", (factor.var, axes, path, pathwise), (bound,), direct if pathwise and not inner else run, axes, extra=(BATCH,), fresh=True,
-                text=f"{names} ~ {self.labels.text(factor)}", note=note + (", drawn independently" if path else ""),
+                "draw",
+                (factor.var, axes, path, pathwise),
+                (bound,),
+                direct if pathwise and not inner else run,
+                axes,
+                extra=(BATCH,),
+                fresh=True,
+                text=f"{names} ~ {self.labels.text(factor)}",
+                note=note + (", drawn independently" if path else ""),
             )
             if slot.index not in env.draws:
                 break
@@ -321,7 +344,9 @@ class Planner:
         drawn = self.drawn if keep_draws else {}
         steps = needed(self.steps, [*(slot.index for slot in outputs.values()), *(slot for slot, _, _ in drawn.values())])
         # parameters that enter a density: a wrong one shows in the result, and is not searched for before
-        dense = {slot for step in steps if step.kind in ("log_prob", "kl", "entropy") for slot in step.args} & self._dense.keys()
+        dense = {
+            slot for step in steps if step.kind in ("log_prob", "kl", "entropy") for slot in step.args
+        } & self._dense.keys()
         steps = tuple(replace(step, run=self._dense[step.out]) if step.out in dense else step for step in steps)
         return Program(
             formula,

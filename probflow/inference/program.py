@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -80,9 +80,11 @@ class Program:
             lines += [f"del {', '.join(f'v{slot}' for slot in dead)}"] if dead else []
         lines += [f"s[{slot}] = v{slot}" for slot in sorted(kept & made)]
         functions = {f"f{place}": step.run for place, step in enumerate(self.steps)}
-        source = f"def execute(s{''.join(f', {name}={name}' for name in functions)}):\n" + "".join(f"    {line}\n" for line in lines or ["pass"])
-        exec(compile(source, f"<plan of {self.formula}>", "exec"), functions)  # noqa: S102 - our own text, from integers only
-        return functions["execute"]  # type: ignore[return-value]
+        source = f"def execute(s{''.join(f', {name}={name}' for name in functions)}):\n" + "".join(
+            f"    {line}\n" for line in lines or ["pass"]
+        )
+        exec(compile(source, f"<plan of {self.formula}>", "exec"), functions)
+        return functions["execute"]
 
     # ------------------------------------------------------------------ running
 
@@ -181,10 +183,11 @@ class Program:
             return value
         raise ValuesError(f"{self.formula}: the parameter {name!r} must be a number or a tensor, got a {type(value).__name__}.")
 
-    def _bad_values(self, values: Mapping[str, Any]) -> None:
+    def _bad_values(self, values: Mapping[str, Any]) -> NoReturn:
         names = tuple(read.name for read in self.reads)
         check_missing(values, names, self.formula, "loss.eval")
         check_mapping({r.name: values[r.name] for r in self.reads if not r.number}, self.formula, names)
+        raise ValuesError(f"{self.formula}: the values of {', '.join(names)} cannot be used.")
 
     def _batches(self, values: Mapping[str, Any]) -> str:
         shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in self.reads if not r.number)

@@ -287,7 +287,7 @@ def as_loss(value: object, where: str = "a loss") -> Loss:
     if isinstance(value, Distribution):
         raise LossError(f"{value.statement} is a distribution, not a loss.\nWrite log(p) for its log-density, or KL(q, p).")
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # numpy scalars
-        return Constant(float(value.item()))  # type: ignore[attr-defined]
+        return Constant(float(value.item()))
     raise LossError(f"{where} cannot be combined with a {type(value).__name__}.")
 
 

@@ -120,7 +120,9 @@ class Expectation(Loss):
     ) -> Expectation:
         _distribution(q, "Expectation")
         if isinstance(f, Distribution):
-            raise LossError(f"E_{q.statement}[...] takes a loss, {f.statement} is a distribution: write log(p) for its log-density.")
+            raise LossError(
+                f"E_{q.statement}[...] takes a loss, {f.statement} is a distribution: write log(p) for its log-density."
+            )
         if estimator is not None and estimator not in ESTIMATORS:
             raise LossError(f"Expectation has no estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}, or None.")
         return intern(cls, q, as_loss(f, "An expectation"), as_shape(sample_shape, "Expectation: sample_shape"), estimator)
@@ -137,9 +139,7 @@ class E:
         return Expectation(q, f, sample_shape, estimator)
 
 
-def ELBO(
-    p: Distribution, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None
-) -> Loss:
+def ELBO(p: Distribution, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None) -> Loss:
     r"""Evidence lower bound :math:`\mathbb E_q[\log p(x, z) - \log q(z \mid x)] \le \log p(x)`, in nats, shape (batch,).
 
     Parts with a closed form (a KL to the prior, an entropy) are computed in closed form; a `sample_shape` forces Monte Carlo.
@@ -157,7 +157,11 @@ def ELBO(
         swapped = set(p.var) <= set(q.var)
         raise LossError(
             f"ELBO(p, q): {', '.join(foreign)} of {q.statement} is not a variable of {p.statement}.\n"
-            + ("The arguments are swapped: the model comes first, ELBO(p, q)." if swapped else "q must be over latent variables of the joint p.")
+            + (
+                "The arguments are swapped: the model comes first, ELBO(p, q)."
+                if swapped
+                else "q must be over latent variables of the joint p."
+            )
         )
     return Expectation(q, intern(Sum, (1, -1), (LogProb(p), LogProb(q))), sample_shape, estimator)
 

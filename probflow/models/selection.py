@@ -32,13 +32,6 @@ def choose(loss: Loss, distributions: Sequence[nn.Module] | None, stacklevel: in
         weights = unique(w for m in chosen for w in m.parameters())
         _warn_of_untrained(parts, weights, loss, stacklevel + 1)
     weights = unique([*weights, *coefficients(loss)])
-    for scalar in coefficients(loss):
-        if not scalar.is_leaf:
-            raise ModelError(
-                f"Model: the trainable scalar {scalar.item():g} of {loss} is computed from other tensors, "
-                "so no optimizer can change it.\n"
-                "Combine the nn.Parameter itself with a loss, step by step: KL(q, p) * weight * weight, not weight ** 2 * KL."
-            )
     if not any(w.requires_grad for w in weights):
         raise ModelError(
             f"Model: {loss} has nothing to train: "

@@ -324,3 +324,13 @@ def test_a_loss_and_its_networks_are_freed() -> None:
     gc.collect()
     assert [it() for it in alive] == [None] * 4
     assert (len(_PLANS), len(_NODES)) == (plans, nodes)
+
+
+def test_a_trainable_coefficient_is_a_leaf() -> None:
+    weight = torch.nn.Parameter(torch.tensor(2.0))
+    kl = pf.KL(pf.Normal("q(z)", loc=1.0, scale=1.0), pf.Normal("p(z)", loc=0.0, scale=1.0))
+    with pytest.raises(pf.errors.LossError, match="leaf"):
+        _ = (2 * weight) * kl
+    loss = (pf.Trainable(weight) ** 2 * kl).mean()
+    loss.eval().backward()
+    assert weight.grad is not None and torch.isclose(weight.grad, torch.tensor(2 * 2.0 * 0.5))

@@ -374,12 +374,6 @@ def test_a_loss_without_gradient(vae):
         model.train(vae.values)
 
 
-def test_a_trainable_scalar_must_be_a_leaf(vae):
-    weight = nn.Parameter(torch.tensor(1.0))
-    with pytest.raises(ModelError, match="the trainable scalar 2 of .* computed from other tensors"):
-        Model((2 * weight * KL(vae.q, vae.prior)).mean())
-
-
 # ---------------------------------------------------------------------- values, numbers, precision
 
 

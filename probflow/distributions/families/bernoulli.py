@@ -59,6 +59,7 @@ class Bernoulli(
     r"""Bernoulli distribution of 0/1 values, elementwise: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`.
 
     Parameters: ``probs`` :math:`\pi`, or ``logits`` :math:`\log\frac{\pi}{1-\pi}` (exact at any size; prefer it).
+    An impossible value of ``probs`` (0 or 1 exactly) counts as -100, torch's bound on log 0, so that training goes on.
     Grey pixels are not in the support: binarise them, or use ContinuousBernoulli (arXiv:1907.06845) or DiscretizedLogistic.
 
     >>> p = Bernoulli("p(x)", logits=torch.tensor([0.0, 200.0]))
