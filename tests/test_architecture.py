@@ -15,7 +15,8 @@ PACKAGE = Path(probflow.__file__).parent
 
 ROOT = "probflow"  # probflow/__init__.py itself, which hands names on
 FLOORS = (
-    {"cli", "__main__"},
+    {"__main__"},
+    {"cli"},
     {ROOT},
     {"viz"},
     {"models"},

@@ -23,7 +23,7 @@ class Averages:
     def __init__(self, loss: Loss, where: str, immediate: bool, names: Sequence[str] = ()) -> None:
         self.loss, self.where, self.immediate = loss, where, immediate
         self.names = tuple(names)
-        """What the terms are called.  Kept from earlier epochs: a trainable scalar is printed with its value, which changes."""
+        """What the terms are called.  Kept from earlier epochs, so that the curves go on."""
         self._sums: list[float] = []
         self._weight = 0
         self._step = 0

@@ -92,7 +92,7 @@ def test_validation_changes_no_weight_and_no_mode(make):
 
 
 def test_a_term_keeps_its_name_while_its_weight_is_trained(make, tmp_path):
-    """A trainable scalar is printed with its value; a resumed run must not start new curves under new names."""
+    """A resumed run goes on with the curves of the first."""
 
     def resumed(seed, epochs):
         parts = make(seed)
@@ -101,7 +101,7 @@ def test_a_term_keeps_its_name_while_its_weight_is_trained(make, tmp_path):
         return model.fit(parts.values, epochs, checkpoint=tmp_path / "model.pt", resume=True, progress=False)
 
     first = resumed(0, 1)
-    assert f"1 * {DIVERGENCE}" in first
+    assert f"w * {DIVERGENCE}" in first
     assert list(resumed(1, 2)) == list(first)
 
 
