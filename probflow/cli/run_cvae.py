@@ -18,7 +18,7 @@ from probflow.errors import ArgumentError
 from probflow.models import Model
 
 CLASSES, PIXELS = 10, 784
-DEFAULT_EPOCHS = {"generate": 60, "predict": 15}
+DEFAULT_EPOCHS = {"generate": 150, "predict": 15}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=_count, help=f"passes over the data (default: {DEFAULT_EPOCHS})")
     parser.add_argument("--batch-size", type=_count, default=128, metavar="N", help="rows per step")
     parser.add_argument("--hidden", type=_widths, default=(512, 512), metavar="N,N", help="widths of the hidden layers")
-    parser.add_argument("--z", type=_count, default=16, metavar="N", help="dimensions of z")
+    parser.add_argument("--z", type=_count, default=6, metavar="N", help="dimensions of z")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
