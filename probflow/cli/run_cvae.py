@@ -18,7 +18,7 @@ from probflow.errors import ArgumentError
 from probflow.models import Model
 
 CLASSES, PIXELS = 10, 784
-DEFAULT_EPOCHS = {"generate": 150, "predict": 15}
+DEFAULT_EPOCHS = {"generate": 100, "predict": 15}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
