@@ -216,6 +216,7 @@ def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, l
     dims = tuple(body.axes.index(axis) for axis in present)
     rest = tuple(axis for axis in body.axes if axis not in present)
     if not logarithmic:
+        shown = f"-{shown}" if body.negated else shown
         slot = planner.op(
             "average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples"
         )
@@ -325,7 +326,7 @@ def _(node: Reduce, planner: Planner, env: Env) -> Slot:
     slot = lower(node.operand, planner, env)
     if not slot.batched:
         return slot
-    shown = text(node, planner.labels)
+    shown = ("-" if slot.negated else "") + text(node, planner.labels)
     if node.how == "mean":
         mean = planner.op(
             "reduce", "mean", (slot,), lambda t: t.mean(-1), slot.axes, batched=False, text=shown, note="over the batch"

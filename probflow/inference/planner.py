@@ -191,7 +191,8 @@ class Planner:
         order = [first, *(i for i in range(len(real)) if i != first)]
         later = tuple(real[i] for i in order[1:])
         plain = tuple(replace(slots[i], negated=False) for i in order)
-        return replace(self.combine(("sum", later), plain, _signed(later), text=text), negated=negated)
+        shown = f"-({text})" if negated else text
+        return replace(self.combine(("sum", later), plain, _signed(later), text=shown), negated=negated)
 
     def factor_log_prob(self, factor: Factor, env: Env) -> Slot:
         """The log-density of one factor."""
