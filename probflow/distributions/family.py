@@ -62,9 +62,14 @@ class Family:
     def __post_init__(self) -> None:
         ranks = {domain.rank for domain in self.params.values()}
         object.__setattr__(self, "one_rank", ranks.pop() if len(ranks) == 1 else None)
+        fragile = tuple((name, domain) for name, domain in self.params.items() if not domain.contagious)
+        object.__setattr__(self, "fragile", fragile)
 
     one_rank: int | None = field(init=False, default=None)
     """The rank that all parameters share, if they do."""
+
+    fragile: tuple[tuple[str, Domain], ...] = field(init=False, default=())
+    """The parameters whose faults the result need not betray."""
 
     @property
     def has_rsample(self) -> bool:

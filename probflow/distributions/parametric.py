@@ -278,10 +278,8 @@ class Parametric(Networked):
             return None
         quick = is_lenient()
         if not (unchecked and quick) and not compiling():
-            for name, domain in family.params.items():
-                if name in outputs and not (
-                    quick and (domain.contagious or (domain is domains.positive and _positive(outputs[name])))
-                ):
+            for name, domain in family.fragile if quick else family.params.items():
+                if name in outputs and not (quick and domain is domains.positive and _positive(outputs[name])):
                     self._check_domain(name, outputs[name])
             if family.check is not None:
                 family.check(outputs, str(self.statement))

@@ -62,6 +62,7 @@ class Program:
         self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
         self.steps = tuple(steps)
+        self.numbers = tuple(read for read in self.reads if read.number)
         self._execute = self._compile()
 
     def _compile(self) -> Callable[[list[Any]], None]:
@@ -155,9 +156,8 @@ class Program:
         if self.fixed:
             batch = self._with_fixed(batch)
         slots[BATCH] = 1 if batch is None else batch
-        for read in self.reads:
-            if read.number:
-                self._check_number(read.name, slots[read.slot], slots[BATCH])
+        for read in self.numbers:
+            self._check_number(read.name, slots[read.slot], slots[BATCH])
         return slots
 
     def _with_fixed(self, batch: int | None) -> int | None:
