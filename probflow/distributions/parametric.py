@@ -31,6 +31,13 @@ from probflow.printing import did_you_mean, shape_text
 _WIDE = (torch.float32, torch.float64)
 
 
+def _first(params: Params) -> Tensor | None:
+    """Any one of the parameters; a loop, as older torch.compile cannot trace ``next(..., None)``."""
+    for tensor in params.values():
+        return tensor
+    return None
+
+
 def _positive(tensor: Tensor) -> bool:
     """A glance at the smallest element; anything doubtful is looked at again."""
     return tensor.is_cpu and tensor.numel() > 0 and tensor.detach().amin().item() > 0
@@ -323,7 +330,7 @@ class Parametric(Networked):
                 params[name] = tensor.to(next(floats, torch.get_default_dtype()))
             if tensor.dim() == 0:
                 params[name] = params[name].reshape([1] * (1 + extra + family.params[name].rank))
-        given = next(iter(params.values()), None)
+        given = _first(params)
         for name in self._constants:
             params[name] = self._constant(name, getattr(self, name), extra, complete=varying is None)
             if given is not None and params[name].dtype != given.dtype:
