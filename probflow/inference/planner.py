@@ -145,7 +145,7 @@ class Planner:
         if not slot.negated:
             return slot
         return self.op(
-            "combine", "negative", (replace(slot, negated=False),), _negative, slot.axes, batched=slot.batched, text="sign"
+            "combine", "negative", (replace(slot, negated=False),), _negative, slot.axes, batched=slot.batched, text="times -1"
         )
 
     def combine(self, key: object, slots: tuple[Slot, ...], run: Callable[..., Any], text: str = "") -> Slot:

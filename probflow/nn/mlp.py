@@ -53,7 +53,9 @@ class MLP(nn.Module):
         self.out = dict(out) if isinstance(out, Mapping) else out
         self.output = _transforms(self.out, output)
         # Transforms may be plain functions; those that are modules have parameters to find.
-        self.output_modules = nn.ModuleList(f for f in self.output.values() if isinstance(f, nn.Module))
+        outputs = [function for function in self.output.values() if isinstance(function, nn.Module)]
+        if outputs:
+            self.output_modules = nn.ModuleList(outputs)
 
         named = list(self.out.values()) if isinstance(self.out, dict) else [self.out]
         widths = [sum(self.in_features), *_widths("hidden", list(hidden)), sum(_widths("out", named))]
