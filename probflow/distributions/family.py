@@ -11,11 +11,11 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow._typing import Shape
+from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound, inserted_front
-from probflow.distributions.checks import compiling, is_lenient
-from probflow.distributions.domains import Domain
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
+from probflow.domains import Domain
 from probflow.errors import NoClosedForm, ShapeError, SupportError
 from probflow.graph import Statement
 from probflow.printing import shape_text

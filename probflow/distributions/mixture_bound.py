@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from probflow._typing import Shape
+from probflow.checks import compiling
 from probflow.distributions.bound import Bound, inserted_front
-from probflow.distributions.checks import compiling
-from probflow.distributions.domains import Domain
 from probflow.distributions.family import FamilyBound
 from probflow.distributions.finite import FiniteBound
 from probflow.distributions.index import draw_index
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.stacking import choose, deepened, stack
+from probflow.domains import Domain
 from probflow.errors import NoClosedForm, SupportError
 from probflow.graph import Statement
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from probflow._typing import Names
+from probflow.checks import compiling
 from probflow.distributions.base import Factor
-from probflow.distributions.checks import compiling
 from probflow.distributions.signature import keywords_for
 from probflow.errors import ArgumentError
 from probflow.graph import Statement

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from probflow import domains
 from probflow._typing import NamesLike, Shape
-from probflow.distributions import domains
+from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound
-from probflow.distributions.checks import compiling, is_lenient
 from probflow.distributions.family import Family, FamilyBound, Params
 from probflow.distributions.networked import Networked
 from probflow.distributions.shapes import broadcast

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from probflow.checks import compiling
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.checks import compiling
 from probflow.distributions.family import FamilyBound, Params
 from probflow.distributions.parametric import Parametric
 from probflow.distributions.shapes import broadcast

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import kl as torch_kl
 
+from probflow.checks import compiling, require
 from probflow.distributions import (
     Bernoulli,
     Binomial,
@@ -24,7 +25,6 @@ from probflow.distributions import (
 )
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.checks import compiling, require
 from probflow.distributions.family import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.printing import shape_text

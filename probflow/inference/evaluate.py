@@ -174,7 +174,7 @@ class LossModule(nn.Module):
 
     def forward(self, values: Values) -> Tensor:
         """The value of the loss."""
-        from probflow.distributions.checks import compiling
+        from probflow.checks import compiling
 
         if compiling():
             return self._program.value(self._program.trace(values))

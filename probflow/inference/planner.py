@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from probflow._typing import Names, Shape
+from probflow.checks import compiling, is_lenient
 from probflow.distributions import Distribution, Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.checks import compiling, is_lenient
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, TooManyStates, choose

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
-from probflow.distributions.checks import LENIENT, deferred, require
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.printing import shape_text

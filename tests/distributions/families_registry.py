@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from probflow.distributions import domains as d
+from probflow import domains as d
 from probflow.distributions import families as f
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from probflow.distributions import domains as d
+from probflow import domains as d
 from probflow.distributions import families as f
 from probflow.distributions.family import Params
 from probflow.distributions.parametric import Parametric

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
-from probflow.distributions.domains import boolean, real, unit_interval
 from probflow.distributions.family import Family, Params, sum_event
 from probflow.distributions.parametric import Parametric
 from probflow.distributions.shapes import broadcast
+from probflow.domains import boolean, real, unit_interval
 
 
 def _cross_entropy(p: Params, x: Tensor) -> Tensor:

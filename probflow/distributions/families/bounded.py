@@ -8,12 +8,12 @@ from torch import distributions as td
 from torch.distributions.utils import clamp_probs
 
 from probflow._typing import Shape
-from probflow.distributions.checks import require
-from probflow.distributions.domains import Domain, open_unit_interval, positive, real, unit_interval
+from probflow.checks import require
 from probflow.distributions.families.dependent import between
 from probflow.distributions.families.noise import into_open_unit_interval, uniform
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import Domain, open_unit_interval, positive, real, unit_interval
 from probflow.errors import ParameterError
 
 # ---------------------------------------------------------------------- Uniform

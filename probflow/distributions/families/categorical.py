@@ -10,9 +10,9 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from probflow._typing import Shape
-from probflow.distributions.domains import logit_vector, one_hot, simplex
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import logit_vector, one_hot, simplex
 from probflow.errors import ShapeError, SupportError
 from probflow.printing import shape_text
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from probflow.distributions.domains import Domain, positive, real
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import Domain, positive, real
 from probflow.errors import NoClosedForm
 
 angle = Domain("angles in radians (real numbers, taken modulo 2π)", real.holds, real.reduce, real.accept)

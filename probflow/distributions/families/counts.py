@@ -11,7 +11,12 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from probflow._typing import Shape
-from probflow.distributions.domains import (
+from probflow.distributions.families.dependent import count_vectors, counts_up_to
+from probflow.distributions.families.exact import x_log_1m_y, x_log_y
+from probflow.distributions.families.noise import uniform
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
+from probflow.domains import (
     Domain,
     interval,
     logit_vector,
@@ -22,11 +27,6 @@ from probflow.distributions.domains import (
     simplex,
     unit_interval,
 )
-from probflow.distributions.families.dependent import count_vectors, counts_up_to
-from probflow.distributions.families.exact import x_log_1m_y, x_log_y
-from probflow.distributions.families.noise import uniform
-from probflow.distributions.family import Family, Params
-from probflow.distributions.parametric import Parametric
 
 
 def _log_successes(p: Params, wins: Tensor, losses: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from probflow.distributions.domains import Domain
+from probflow.domains import Domain
 
 
 def between(low: Tensor, high: Tensor) -> Domain:

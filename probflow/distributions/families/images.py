@@ -10,10 +10,10 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
-from probflow.distributions.domains import Domain, logit_vector, positive, real
 from probflow.distributions.families.noise import gumbel, logistic
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import Domain, logit_vector, positive, real
 from probflow.errors import NoClosedForm, ParameterError
 from probflow.printing import shape_text
 

@@ -12,10 +12,10 @@ from torch.distributions.utils import broadcast_all
 from torch.nn import functional as F
 
 from probflow._typing import Shape
-from probflow.distributions.domains import positive, real
 from probflow.distributions.families.noise import logistic
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import positive, real
 from probflow.errors import NoClosedForm
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch import distributions as td
 
-from probflow.distributions.domains import lower_cholesky, positive_definite, positive_vector, real_matrix, real_vector
 from probflow.distributions.family import Family
 from probflow.distributions.parametric import Parametric
+from probflow.domains import lower_cholesky, positive_definite, positive_vector, real_matrix, real_vector
 
 
 class _MultivariateNormal(td.MultivariateNormal):

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow._typing import Shape
-from probflow.distributions.domains import positive, real
 from probflow.distributions.family import Family, Params, plain_number, sum_event
 from probflow.distributions.parametric import Parametric
+from probflow.domains import positive, real
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 

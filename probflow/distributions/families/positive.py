@@ -9,9 +9,9 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow._typing import Shape
-from probflow.distributions.domains import nonnegative, positive, real
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import nonnegative, positive, real
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 

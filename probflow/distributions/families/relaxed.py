@@ -12,7 +12,10 @@ from torch.distributions.utils import clamp_probs
 from torch.nn import functional as F
 
 from probflow._typing import Shape
-from probflow.distributions.domains import (
+from probflow.distributions.families.noise import gumbel, into_open_unit_interval, logistic
+from probflow.distributions.family import Family, Params
+from probflow.distributions.parametric import Parametric
+from probflow.domains import (
     logit_vector,
     open_simplex,
     open_unit_interval,
@@ -21,9 +24,6 @@ from probflow.distributions.domains import (
     simplex,
     unit_interval,
 )
-from probflow.distributions.families.noise import gumbel, into_open_unit_interval, logistic
-from probflow.distributions.family import Family, Params
-from probflow.distributions.parametric import Parametric
 
 # ---------------------------------------------------------------------- RelaxedBernoulli
 

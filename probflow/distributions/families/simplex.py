@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from probflow.distributions.domains import open_simplex, positive_vector
 from probflow.distributions.family import Family, Params
 from probflow.distributions.parametric import Parametric
+from probflow.domains import open_simplex, positive_vector
 
 
 def _log_prob(p: Params, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from probflow.distributions.checks import is_lenient, require
+from probflow.checks import is_lenient, require
 
 
 @dataclass(frozen=True)
