@@ -75,6 +75,10 @@ class NoSampler(ProbflowError, TypeError):
     """The distribution can be evaluated but not sampled."""
 
 
+class NoInverse(ProbflowError, TypeError):
+    """A transform that cannot be computed in the direction asked for."""
+
+
 class NoClosedForm(ProbflowError, TypeError):
     """A mean, variance, entropy or divergence that has no closed form here."""
 

@@ -1,0 +1,50 @@
+"""Conditioner networks: from the untouched part, and the context, to parameters.  Their last layer starts at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from probflow.errors import ArgumentError
+
+
+def zero_(layer: nn.Module) -> nn.Module:
+    """The same layer with weights and bias zero, so that what it parameterises starts as the identity."""
+    with torch.no_grad():
+        for parameter in layer.parameters(recurse=False):
+            parameter.zero_()
+    return layer
+
+
+class DenseConditioner(nn.Module):
+    """Linear layers with an activation between them, from ``(N, in_features)`` and a context ``(N, context)`` to ``(N, out)``.
+
+    The output is zero at the start.
+
+    >>> net = DenseConditioner(4, [32, 32], 6, context=2)
+    >>> tuple(net(torch.randn(5, 4), torch.randn(5, 2)).shape)
+    (5, 6)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out: int,
+        context: int = 0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        if isinstance(hidden, int):
+            raise ArgumentError(f"hidden={hidden}: expected the widths of the hidden layers. Write: hidden=({hidden},)")
+        widths = [in_features + context, *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layers += [nn.Linear(width, next_width), activation()]
+        self.layers = nn.Sequential(*layers, zero_(nn.Linear(widths[-1], out)))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.layers(x if context is None else torch.cat([x, context.flatten(1)], 1))

@@ -1,0 +1,169 @@
+"""Transforms one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, overload
+
+from torch import Tensor, nn
+
+from probflow._typing import Shape
+from probflow.errors import ArgumentError, ShapeError
+from probflow.printing import shape_text
+from probflow.transforms.containment import contains
+from probflow.transforms.torch_transform import as_transform
+from probflow.transforms.transform import Cost, Pair, Transform, no_logdet
+
+Memory = Literal["store", "invert"]
+
+
+class Compose(Transform):
+    r"""The chain :math:`f = f_n \circ \dots \circ f_1`; z passes through the first entry first
+    (Prince, *Understanding Deep Learning*, eq. 16.6-16.8).
+
+    Iterable, indexable, sliceable: ``chain[2]`` is a transform, ``chain[:2]`` a chain with the same weights.
+
+    memory: "store" keeps the activations of every layer for the backward pass; "invert" keeps those of the last one only, and
+    recomputes the others by inverting layer after layer, so that memory does not grow with depth.
+
+    Errors: ArgumentError where an entry is no transform or its domain does not hold the values of the one before,
+    ShapeError where declared shapes or contexts do not fit.
+
+    >>> import torch
+    >>> from probflow.transforms import Affine, Sigmoid
+    >>> chain = Compose([Affine(2), Sigmoid()])
+    >>> x, logdet = chain.forward_and_logdet(torch.zeros(1, 2))
+    >>> x, logdet
+    (tensor([[0.5000, 0.5000]], grad_fn=<SigmoidBackward0>), tensor([-2.7726], grad_fn=<AddBackward0>))
+    """
+
+    def __init__(self, transforms: Iterable[Any], memory: Memory = "store") -> None:
+        super().__init__()
+        if isinstance(transforms, (nn.Module, str)) and not isinstance(transforms, (nn.ModuleList, nn.Sequential, Compose)):
+            raise ArgumentError("Compose takes a list of transforms: Compose([f1, f2]).")
+        if memory not in ("store", "invert"):
+            raise ArgumentError(f"Compose: memory must be 'store' or 'invert', got {memory!r}.")
+        self.layers = nn.ModuleList([as_transform(entry) for entry in transforms])
+        self.memory = memory
+        parts = self._parts
+        self.event_rank = max((part.event_rank for part in parts), default=0)
+        self.context = self._one_context(parts)
+        self.shape = self._first_shape(parts)
+        self.forward_cost, self.inverse_cost = _worst(p.forward_cost for p in parts), _worst(p.inverse_cost for p in parts)
+        self.stochastic_forward = any(part.stochastic_forward for part in parts)
+        self.stochastic_inverse = any(part.stochastic_inverse for part in parts)
+        self.differentiable = all(part.differentiable for part in parts)
+        if parts:
+            self.domain, self.codomain = parts[0].domain, parts[-1].codomain
+        self._check_chain(parts)
+        if memory == "invert":
+            from probflow.transforms.memory import check_invertible
+
+            check_invertible(parts)
+
+    @property
+    def _parts(self) -> tuple[Transform, ...]:
+        return tuple(self.layers)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ the map
+
+    def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
+        if self.memory == "invert":
+            from probflow.transforms.memory import run
+
+            return run(self._parts, z, context, inverse=False)
+        total: Tensor | None = None
+        for layer in self._parts:
+            z, logdet = layer._forward_and_logdet(z, None if layer.context is None else context)
+            total = logdet if total is None else total + logdet
+        return z, no_logdet(z) if total is None else total
+
+    def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
+        if self.memory == "invert":
+            from probflow.transforms.memory import run
+
+            return run(self._parts, x, context, inverse=True)
+        total: Tensor | None = None
+        for layer in reversed(self._parts):
+            x, logdet = layer._inverse_and_logdet(x, None if layer.context is None else context)
+            total = logdet if total is None else total + logdet
+        return x, no_logdet(x) if total is None else total
+
+    # ------------------------------------------------------------------ a sequence
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Transform]:
+        return iter(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Transform: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Compose: ...
+
+    def __getitem__(self, index: int | slice) -> Transform:
+        return Compose(self._parts[index], memory=self.memory) if isinstance(index, slice) else self._parts[index]
+
+    def tempered(self, temperature: float) -> Transform:
+        parts = [layer.tempered(temperature) for layer in self._parts]
+        same = all(a is b for a, b in zip(parts, self._parts, strict=True))
+        return self if same else Compose(parts, memory=self.memory)
+
+    # ------------------------------------------------------------------ shapes and domains
+
+    def forward_shape(self, shape: Shape) -> Shape:
+        for layer in self._parts:
+            shape = layer.forward_shape(shape)
+        return shape
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        for layer in reversed(self._parts):
+            shape = layer.inverse_shape(shape)
+        return shape
+
+    def _first_shape(self, parts: tuple[Transform, ...]) -> Shape | None:
+        """The event shape of z, traced back from the first layer that declares one."""
+        for place, part in enumerate(parts):
+            if part.shape is not None:
+                shape = part.shape
+                for earlier in reversed(parts[:place]):
+                    shape = earlier.inverse_shape(shape)
+                return shape
+        return None
+
+    def _check_chain(self, parts: tuple[Transform, ...]) -> None:
+        shape = self.shape
+        for place, part in enumerate(parts):
+            before = f"layer {place - 1} ({parts[place - 1]._title()})" if place else "z"
+            if shape is not None:
+                if part.shape is not None and part.shape != shape:
+                    raise ShapeError(
+                        f"Compose: layer {place} ({part._title()}) takes events of shape {shape_text(part.shape)}, but {before} gives "
+                        f"{shape_text(shape)}."
+                    )
+                shape = part.forward_shape(shape)
+            if place and not contains(part.domain, parts[place - 1].codomain):
+                raise ArgumentError(
+                    f"Compose: layer {place} ({part._title()}) takes {part.domain.text}, but {before} gives "
+                    f"{parts[place - 1].codomain.text}."
+                )
+
+    def _one_context(self, parts: tuple[Transform, ...]) -> Shape | None:
+        known = {part.context: part for part in parts if part.context is not None}
+        if len(known) > 1:
+            sizes = ", ".join(f"{part._title()} {shape_text(size or ())}" for size, part in known.items())
+            raise ShapeError(f"Compose: its layers take contexts of different shapes: {sizes}. All layers get the same one.")
+        return next(iter(known), None)
+
+    def _title(self) -> str:
+        names = [part._title() for part in self._parts]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"Compose([{shown}])"
+
+
+def _worst(costs: Iterable[Cost]) -> Cost:
+    """A chain is as expensive as its most expensive layer."""
+    order: tuple[Cost, ...] = ("one pass", "iterative", "absent")
+    return order[max((order.index(cost) for cost in costs), default=0)]
