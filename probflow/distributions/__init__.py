@@ -10,6 +10,7 @@ from probflow.distributions.experts import MixtureOfNormal, ProductOfNormal
 from probflow.distributions.families import *  # noqa: F403
 from probflow.distributions.families import __all__ as _families
 from probflow.distributions.family import Family
+from probflow.distributions.flow import Flow
 from probflow.distributions.given import Given
 from probflow.distributions.joint import Joint
 from probflow.distributions.marginal import Marginal
@@ -27,6 +28,7 @@ __all__ = [
     "EmpiricalDistribution",
     "Factor",
     "Family",
+    "Flow",
     "Given",
     "Joint",
     "Marginal",

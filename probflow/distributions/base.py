@@ -181,6 +181,12 @@ class Distribution(nn.Module):
             drawn = Samples({n: drawn[n] for n in self.var}, drawn.sample_dims)
         return drawn
 
+    def rsample(
+        self, values: Values | None = None, batch_n: int | None = None, sample_shape: int | Sequence[int] = ()
+    ) -> Samples:
+        """:meth:`sample` with the pathwise gradient kept (``reparam=True``)."""
+        return self.sample(values, batch_n, sample_shape, reparam=True)
+
     def log_prob(self, values: Values, sample_dims: int | Mapping[str, int] | None = None) -> Tensor:
         """log p(var | cond_var) at `values`, in nats: shape ``(batch,)``, or ``(*sample_shape, batch)`` with samples.
 
@@ -237,6 +243,7 @@ class Distribution(nn.Module):
         """The sum of the factors' log-densities; names and batch are already checked."""
         total: Tensor | None = None
         for factor in self.factors:
+            factor.check_density()
             bound = factor.bind([values[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
             term = bound.log_prob(tuple(values[n] for n in factor.var), tuple(leads[n] for n in factor.var), check)
             total = term if total is None else total + term
@@ -293,6 +300,9 @@ class Factor(Distribution):
 
     normalised: bool = True
     """Whether its density integrates to 1; not so for an energy or an observed factor."""
+
+    along_the_draw: bool = False
+    """Whether the log-density of a value just drawn is best computed while drawing it, as for a flow."""
 
     def __init__(self, statement: Statement) -> None:
         super().__init__()
@@ -363,6 +373,9 @@ class Factor(Distribution):
 
     def check_sampler(self) -> None:
         """Raise NoSampler where the factor cannot be sampled (asked before anything is drawn)."""
+
+    def check_density(self) -> None:
+        """Raise NoDensity where the factor cannot be evaluated at given values (asked before anything is computed)."""
 
 
 def unsampled(factor: Factor, why: str, instead: str) -> NoSampler:

@@ -38,6 +38,12 @@ class Bound(ABC):
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
         """One value per variable, of shape ``(*sample_shape, *lead, batch, *event)``."""
 
+    def draw_with_log_prob(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A draw and its log-density ``(*sample_shape, *lead, batch)``; a flow computes both in one pass, without its inverse."""
+        values = self.draw(sample_shape, batch, reparam)
+        lead = len(sample_shape) + self.lead
+        return values, self.log_prob(values, (lead,) * len(values), False)
+
     @abstractmethod
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         """Log-density of shape ``(*lead, batch)``, in nats; `check` is False for values drawn a moment ago."""

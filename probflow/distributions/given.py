@@ -46,6 +46,7 @@ class Given(Factor):
             self.register_buffer(f"_fixed{index}", value, persistent=False)
         self.finite, self.reparameterised = factor.finite and not observed, factor.reparameterised
         self.normalised = factor.normalised and not observed
+        self.along_the_draw = factor.along_the_draw and not observed
         sizes = {n: v.shape[0] for n, v in fixed.items() if v.shape[0] != 1}
         if len(set(sizes.values())) > 1:
             rows = ", ".join(f"{n}: {size}" for n, size in sizes.items())
@@ -102,6 +103,9 @@ class Given(Factor):
                 "Sample a posterior instead: p.posterior(...) where it is finite, or fit q with ELBO(p, q).",
             )
         self.factor.check_sampler()
+
+    def check_density(self) -> None:
+        self.factor.check_density()
 
     def describe(self) -> str:
         return f"{self.factor.describe()}, given {', '.join(self._fixed)}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
-from probflow.errors import NoSampler
+from probflow.errors import NoDensity, NoSampler
 from probflow.graph import Statement
 
 
@@ -32,6 +32,7 @@ class Renamed(Factor):
         super().__init__(statement)
         object.__setattr__(self, "_origin", origin)  # not a submodule: the keys of state_dict stay those of the origin
         self.finite, self.reparameterised, self.normalised = origin.finite, origin.reparameterised, origin.normalised
+        self.along_the_draw = origin.along_the_draw
         self._share()
 
     def _share(self) -> None:
@@ -101,3 +102,9 @@ class Renamed(Factor):
             self._origin.check_sampler()
         except NoSampler as error:
             raise NoSampler(str(error).replace(str(self._origin.statement), str(self.statement))) from None
+
+    def check_density(self) -> None:
+        try:
+            self._origin.check_density()
+        except NoDensity as error:
+            raise NoDensity(str(error).replace(str(self._origin.statement), str(self.statement))) from None

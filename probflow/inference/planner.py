@@ -50,6 +50,15 @@ class Env:
         return self.stream[:end]
 
 
+@dataclass(frozen=True)
+class _Path:
+    """A pathwise draw of a flow: its slot, what it was drawn from, and how it is drawn together with its log-density."""
+
+    slot: Slot
+    bound: int
+    run: Callable[..., tuple[Tensor, ...]]
+
+
 class Planner:
     """Collects ops; equal ops (same function, same arguments) are one op."""
 
@@ -65,6 +74,9 @@ class Planner:
         self._samples: dict[Loss, bool] = {}
         self.fixed: dict[str, int] = {}  # batch sizes of values given at construction, by statement
         self.drawn: dict[str, tuple[int, int, int]] = {}
+        self._items: dict[int, tuple[int, int]] = {}  # slot of a drawn value -> (slot of the draw, place)
+        self._paths: dict[int, _Path] = {}  # slot of a pathwise draw -> how its log-density is had along the way
+        self._along: set[int] = set()  # slots of the log-densities had that way
 
     # ------------------------------------------------------------------ ops
 
@@ -198,6 +210,15 @@ class Planner:
         """The log-density of one factor."""
         bound = self.bind(factor, env)
         values = tuple(self.read(name, env) for name in factor.var)
+        drawn = self._drawn_from(bound, values) if factor.along_the_draw else None
+        if drawn is not None:
+            along = self.op(
+                "log_prob", "along", (drawn,), lambda values: values[-1], drawn.axes,
+                text=f"log {self.labels.text(factor)}", note="along its draw",
+            )  # fmt: skip
+            self._along.add(along.index)
+            return along
+        factor.check_density()
         axes = union(bound.axes, *(slot.axes for slot in values))
         bound = self._aligned_bound(bound, axes)
         lined = tuple(self.aligned(slot, axes) for slot in values)
@@ -215,6 +236,15 @@ class Planner:
 
         slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
         return replace(slot, negated=negated)
+
+    def _drawn_from(self, bound: Slot, values: tuple[Slot, ...]) -> Slot | None:
+        """The draw that these are the values of, if they were drawn, pathwise, from this very distribution."""
+        items = [self._items.get(value.index) for value in values]
+        first = items[0] if items else None
+        if first is None or items != [(first[0], place) for place in range(len(values))]:
+            return None
+        path = self._paths.get(first[0])
+        return path.slot if path is not None and path.bound == bound.index else None
 
     def _aligned_bound(self, slot: Slot, axes: Axes) -> Slot:
         depths = missing_depths(slot.axes, axes)
@@ -308,9 +338,17 @@ class Planner:
             if slot.index not in env.draws:
                 break
             path = (*path, -1)  # an expectation inside another one over the same variable draws its own
+        if pathwise and factor.along_the_draw and slot.index not in self._paths:
+
+            def along(dist: Bound, batch: int) -> tuple[Tensor, ...]:
+                values, log_prob = widen(dist, inner, inner_sizes).draw_with_log_prob(shape, batch, True)
+                return (*values, log_prob)
+
+            self._paths[slot.index] = _Path(slot, bound.index, along)
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
             new[name] = self.op("item", place, (slot,), lambda values, place=place: values[place], axes)
+            self._items[new[name].index] = (slot.index, place)
             self.drawn.setdefault(name, (slot.index, place, len(axes)))
         env = replace(env, bound=new)
         return env, None if pathwise else self.plain(self.factor_log_prob(factor, env))
@@ -349,6 +387,8 @@ class Planner:
             slot for step in steps if step.kind in ("log_prob", "kl", "entropy") for slot in step.args
         } & self._dense.keys()
         steps = tuple(replace(step, run=self._dense[step.out]) if step.out in dense else step for step in steps)
+        along = {step.args[0] for step in steps if step.out in self._along}
+        steps = tuple(replace(step, run=self._paths[step.out].run) if step.out in along else step for step in steps)
         return Program(
             formula,
             tuple(self.reads.values()),

@@ -89,6 +89,26 @@ class Compose(Transform):
             total = logdet if total is None else total + logdet
         return x, no_logdet(x) if total is None else total
 
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        noise: tuple[Tensor, ...] = ()
+        total = no_logdet(x)
+        for layer in reversed(self._parts):
+            x, own, logdet = layer.encode(x, None if layer.context is None else context)
+            noise, total = own + noise, total + logdet
+        return x, noise, total
+
+    def decode(self, z: Tensor, noise: tuple[Tensor, ...] = (), context: Tensor | None = None) -> Tensor:
+        if len(noise) != self.noise_parts:
+            raise ArgumentError(f"{self._title()}.decode needs {self.noise_parts} pieces of noise, got {len(noise)}.")
+        for layer in self._parts:
+            own, noise = noise[: layer.noise_parts], noise[layer.noise_parts :]
+            z = layer.decode(z, own, None if layer.context is None else context)
+        return z
+
+    @property
+    def noise_parts(self) -> int:
+        return sum(layer.noise_parts for layer in self._parts)
+
     # ------------------------------------------------------------------ a sequence
 
     def __len__(self) -> int:

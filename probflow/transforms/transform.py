@@ -116,6 +116,23 @@ class Transform(nn.Module):
         """The same map turned around, with the same weights."""
         return Inverse(self)
 
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """z, the standard normal noise that stochastic layers used up, and the likelihood contribution.
+
+        ``decode(z, noise, context)`` gives x back, so that x can be edited and interpolated in the space of all its noise.
+        """
+        z, logdet = self.inverse_and_logdet(x, context)
+        return z, (), logdet
+
+    def decode(self, z: Tensor, noise: tuple[Tensor, ...] = (), context: Tensor | None = None) -> Tensor:
+        """x from z and from the noise of stochastic layers."""
+        return self.forward(z, context)
+
+    @property
+    def noise_parts(self) -> int:
+        """How many pieces of noise `encode` returns."""
+        return 0
+
     # ------------------------------------------------------------------ what it says of itself
 
     def forward_shape(self, shape: Shape) -> Shape:

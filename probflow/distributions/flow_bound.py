@@ -1,0 +1,148 @@
+"""A flow with its conditioning variables filled in: its base, its context, and the map between."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+from torch import Tensor
+
+from probflow._typing import Shape
+from probflow.checks import compiling, is_lenient
+from probflow.distributions.bound import Bound, inserted_front
+from probflow.distributions.shapes import broadcast
+from probflow.distributions.values import insert_axis
+from probflow.errors import ShapeError, SupportError
+from probflow.graph import Statement
+from probflow.printing import shape_text
+from probflow.transforms import Transform
+
+
+class FlowBound(Bound):
+    """p(x | c) = p_z(f⁻¹(x; c)) |det ∂f⁻¹/∂x|.  The context has the shape ``(*lead, batch, *context)``."""
+
+    def __init__(
+        self, statement: Statement, transform: Transform, base: Bound, context: Tensor | None, event: Shape | None
+    ) -> None:
+        self.statement, self.transform, self.base, self.context, self.event = statement, transform, base, context, event
+        self._context_rank = len(transform.context or ())
+        fronts = [base.front]
+        if context is not None:
+            fronts.append(tuple(context.shape[: context.dim() - self._context_rank]))
+        self.front = fronts[0] if len(fronts) == 1 else broadcast(*fronts)
+
+    # ------------------------------------------------------------------ folding
+
+    def _folded(self, value: Tensor, lead: int) -> tuple[Tensor, Tensor | None, Shape]:
+        """Value and context with one batch dimension for both, and the front that it stands for."""
+        front: Shape = tuple(value.shape[: lead + 1])
+        context = self.context
+        if context is None:
+            return (value.flatten(0, lead) if lead else value), None, front
+        own: Shape = tuple(context.shape[: context.dim() - self._context_rank])
+        if own == front:
+            return (value.flatten(0, lead), context.flatten(0, lead), front) if lead else (value, context, front)
+        full = broadcast(front, own)
+        deep = len(full) - 1
+        value = value.expand(*full, *value.shape[lead + 1 :]).flatten(0, deep)
+        return value, context.expand(*full, *context.shape[len(own) :]).flatten(0, deep), full
+
+    def _checked(self, value: Tensor, lead: int, check: bool) -> None:
+        name = self.statement.var[0]
+        if self.event is not None and value.shape[lead + 1 :] != self.event:
+            expected = ", ".join(map(str, ("batch", *self.event)))
+            hint = ""
+            if tuple(value.shape[lead:]) == self.event:
+                hint = f"\nDimension 0 must be the batch: for one data point write {name}[None]."
+            raise ShapeError(
+                f"{self.statement}: the value of {name!r} has shape {shape_text(value.shape)}, but the flow takes ({expected}).{hint}"
+            )
+        batch = value.shape[lead]
+        if batch != self.batch and 1 not in (batch, self.batch):
+            raise ShapeError(
+                f"{self.statement}: the value of {name!r} has batch {batch}, its conditioning variables {self.batch}."
+            )
+        if check and not compiling():
+            domain = self.transform.codomain
+            if domain.contagious and is_lenient():
+                return
+            domain.require(
+                value,
+                lambda offender: SupportError(
+                    f"{self.statement}: the value of {name!r} is outside the support of the flow.\n"
+                    f"  support:   {domain.text}\n  offending: {offender}"
+                ),
+            )
+
+    # ------------------------------------------------------------------ density
+
+    def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        (value,), (lead,) = values, leads
+        self._checked(value, lead, check)
+        flat, context, front = self._folded(value, lead)
+        z, logdet = self.transform.inverse_and_logdet(flat, context)
+        if len(front) > 1:
+            z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
+        return self.base.log_prob((z,), (len(front) - 1,), False) + logdet
+
+    def noise_log_prob(self, value: Tensor, lead: int, check: bool = True) -> tuple[Tensor, Tensor]:
+        """The two terms of the formula: log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
+        self._checked(value, lead, check)
+        flat, context, front = self._folded(value, lead)
+        z, logdet = self.transform.inverse_and_logdet(flat, context)
+        if len(front) > 1:
+            z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
+        return self.base.log_prob((z,), (len(front) - 1,), False), logdet
+
+    # ------------------------------------------------------------------ sampling
+
+    def _wide_base(self) -> Bound:
+        """The base with all sample dimensions of the flow: every row has noise of its own."""
+        wanted = (*self.front[:-1], self.base.front[-1])
+        if self.base.front == wanted:
+            return self.base
+        base = copy.copy(self.base)
+        base.front = wanted
+        return base
+
+    def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
+        (z,) = self._wide_base().draw(sample_shape, batch, reparam)
+        flat, context, front = self._folded(z, len(sample_shape) + self.lead)
+        x = self.transform.forward(flat, context)
+        return (x.unflatten(0, front) if len(front) > 1 else x,)
+
+    def draw_with_log_prob(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+        lead = len(sample_shape) + self.lead
+        (z,), log_prob = self._wide_base().draw_with_log_prob(sample_shape, batch, reparam)
+        flat, context, front = self._folded(z, lead)
+        x, logdet = self.transform.forward_and_logdet(flat, context)
+        if len(front) > 1:
+            x, logdet = x.unflatten(0, front), logdet.unflatten(0, front)
+        return (x,), log_prob - logdet
+
+    # ------------------------------------------------------------------ noise
+
+    def encode(self, value: Tensor, lead: int) -> tuple[Tensor, ...]:
+        """z, and the noise of stochastic layers."""
+        self._checked(value, lead, True)
+        flat, context, front = self._folded(value, lead)
+        z, noise, _ = self.transform.encode(flat, context)
+        return tuple(part.unflatten(0, front) if len(front) > 1 else part for part in (z, *noise))
+
+    def decode(self, parts: tuple[Tensor, ...], lead: int) -> Tensor:
+        """x from z and the noise of stochastic layers."""
+        flat, context, front = self._folded(parts[0], lead)
+        rows = math.prod(front)
+        noise = [part.expand(*front, *part.shape[lead + 1 :]).reshape(rows, *part.shape[lead + 1 :]) for part in parts[1:]]
+        x = self.transform.decode(flat, tuple(noise), context)
+        return x.unflatten(0, front) if len(front) > 1 else x
+
+    def insert(self, depth: int) -> Bound:
+        if self.lead <= depth:
+            return self
+        context = self.context
+        if context is not None:
+            context = insert_axis(context, context.dim() - 1 - self._context_rank, depth)
+        bound = FlowBound(self.statement, self.transform, self.base.insert(depth), context, self.event)
+        bound.front = inserted_front(self.front, depth)
+        return bound
