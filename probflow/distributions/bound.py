@@ -44,6 +44,11 @@ class Bound(ABC):
         lead = len(sample_shape) + self.lead
         return values, self.log_prob(values, (lead,) * len(values), False)
 
+    def draw_with_terms(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A draw and the terms whose sum is its log-density: for a flow those of the change of variables."""
+        values, log_prob = self.draw_with_log_prob(sample_shape, batch, reparam)
+        return values, (log_prob,)
+
     @abstractmethod
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         """Log-density of shape ``(*lead, batch)``, in nats; `check` is False for values drawn a moment ago."""

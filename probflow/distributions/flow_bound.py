@@ -77,15 +77,10 @@ class FlowBound(Bound):
     # ------------------------------------------------------------------ density
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
-        (value,), (lead,) = values, leads
-        self._checked(value, lead, check)
-        flat, context, front = self._folded(value, lead)
-        z, logdet = self.transform.inverse_and_logdet(flat, context)
-        if len(front) > 1:
-            z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
-        return self.base.log_prob((z,), (len(front) - 1,), False) + logdet
+        noise, logdet = self.terms(values[0], leads[0], check)
+        return noise + logdet
 
-    def noise_log_prob(self, value: Tensor, lead: int, check: bool = True) -> tuple[Tensor, Tensor]:
+    def terms(self, value: Tensor, lead: int, check: bool = True) -> tuple[Tensor, Tensor]:
         """The two terms of the formula: log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
         self._checked(value, lead, check)
         flat, context, front = self._folded(value, lead)
@@ -112,13 +107,17 @@ class FlowBound(Bound):
         return (x.unflatten(0, front) if len(front) > 1 else x,)
 
     def draw_with_log_prob(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+        values, (noise, logdet) = self.draw_with_terms(sample_shape, batch, reparam)
+        return values, noise + logdet
+
+    def draw_with_terms(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         lead = len(sample_shape) + self.lead
         (z,), log_prob = self._wide_base().draw_with_log_prob(sample_shape, batch, reparam)
         flat, context, front = self._folded(z, lead)
         x, logdet = self.transform.forward_and_logdet(flat, context)
         if len(front) > 1:
             x, logdet = x.unflatten(0, front), logdet.unflatten(0, front)
-        return (x,), log_prob - logdet
+        return (x,), (log_prob, -logdet)
 
     # ------------------------------------------------------------------ noise
 

@@ -19,6 +19,7 @@ from probflow.inference.estimators import score_logarithm, score_surrogate, weig
 from probflow.inference.planner import Env, Planner
 from probflow.inference.program import BATCH
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb
 from probflow.losses.free import free_variables
 from probflow.losses.node import Loss
 from probflow.losses.probability import Entropy, Expectation, KullbackLeibler, LogProb, Prob
@@ -69,6 +70,16 @@ def _(node: Parameter, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: LogProb, planner: Planner, env: Env) -> Slot:
     return planner.log_prob(node.p, env)
+
+
+@lower.register
+def _(node: NoiseLogProb, planner: Planner, env: Env) -> Slot:
+    return planner.flow_term(node.p.factors[0], env, 0, text(node))
+
+
+@lower.register
+def _(node: LogDet, planner: Planner, env: Env) -> Slot:
+    return planner.flow_term(node.p.factors[0], env, 1, text(node))
 
 
 @lower.register

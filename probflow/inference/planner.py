@@ -212,12 +212,9 @@ class Planner:
         values = tuple(self.read(name, env) for name in factor.var)
         drawn = self._drawn_from(bound, values) if factor.along_the_draw else None
         if drawn is not None:
-            along = self.op(
-                "log_prob", "along", (drawn,), lambda values: values[-1], drawn.axes,
-                text=f"log {self.labels.text(factor)}", note="along its draw",
-            )  # fmt: skip
-            self._along.add(along.index)
-            return along
+            first = len(values)
+            shown = f"log {self.labels.text(factor)}"
+            return self._along_draw(drawn, "along", lambda parts: _total(parts[first:]), shown)
         factor.check_density()
         axes = union(bound.axes, *(slot.axes for slot in values))
         bound = self._aligned_bound(bound, axes)
@@ -236,6 +233,28 @@ class Planner:
 
         slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
         return replace(slot, negated=negated)
+
+    def flow_term(self, factor: Factor, env: Env, place: int, shown: str) -> Slot:
+        """log p_z(f⁻¹(x)), place 0, or log|det ∂f⁻¹/∂x|, place 1: both from one pass."""
+        bound = self.bind(factor, env)
+        values = tuple(self.read(name, env) for name in factor.var)
+        drawn = self._drawn_from(bound, values)
+        if drawn is not None:
+            return self._along_draw(drawn, ("along", place), lambda parts: parts[1 + place], shown)
+        factor.check_density()
+        axes = union(bound.axes, values[0].axes)
+        bound, value = self._aligned_bound(bound, axes), self.aligned(values[0], axes)
+        lead = len(value.axes)
+        both = self.op(
+            "inverse", None, (bound, value), lambda dist, x: dist.terms(x, lead), axes, text=f"of {factor.statement}"
+        )
+        return self.op("item", place, (both,), lambda parts: parts[place], axes)
+
+    def _along_draw(self, drawn: Slot, key: object, run: Callable[..., Any], shown: str) -> Slot:
+        """A part of the log-density of a draw, computed with the draw."""
+        slot = self.op("log_prob", key, (drawn,), run, drawn.axes, text=shown, note="along its draw")
+        self._along.add(slot.index)
+        return slot
 
     def _drawn_from(self, bound: Slot, values: tuple[Slot, ...]) -> Slot | None:
         """The draw that these are the values of, if they were drawn, pathwise, from this very distribution."""
@@ -341,8 +360,8 @@ class Planner:
         if pathwise and factor.along_the_draw and slot.index not in self._paths:
 
             def along(dist: Bound, batch: int) -> tuple[Tensor, ...]:
-                values, log_prob = widen(dist, inner, inner_sizes).draw_with_log_prob(shape, batch, True)
-                return (*values, log_prob)
+                values, terms = widen(dist, inner, inner_sizes).draw_with_terms(shape, batch, True)
+                return (*values, *terms)
 
             self._paths[slot.index] = _Path(slot, bound.index, along)
         new = dict(env.bound)
@@ -407,6 +426,14 @@ def _combinations(variables: tuple[tuple[Tensor, ...], ...]) -> int:
     for states in variables:
         count *= states[0].shape[0]
     return count
+
+
+def _total(parts: tuple[Tensor, ...]) -> Tensor:
+    """The sum of a few tensors."""
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first
 
 
 def _negative(value: Any) -> Any:

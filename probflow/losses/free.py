@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from probflow._typing import Names
 from probflow.distributions import Distribution, Factor
 from probflow.losses.arithmetic import Reduce
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb
 from probflow.losses.node import Loss, children, walk
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb, Prob
 from probflow.losses.scalars import Constant, Function, Parameter, Trainable
@@ -34,7 +35,7 @@ def _collect(node: Loss, bound: frozenset[str], found: dict[str, None]) -> None:
 
 def _own(node: Loss) -> tuple[Names, frozenset[str]]:
     """The names that the node itself reads, and those it binds for its children."""
-    if isinstance(node, (LogProb, Prob)):
+    if isinstance(node, (LogProb, Prob, NoiseLogProb, LogDet)):
         return node.p.var + node.p.cond_var, frozenset()
     if isinstance(node, Entropy):
         return node.p.cond_var, frozenset()

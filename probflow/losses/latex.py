@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from probflow.distributions import Distribution
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb, flow_symbols
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb, Prob
@@ -53,6 +55,23 @@ def _(node: Trainable, labels: Labels) -> str:
 @_latex.register
 def _(node: Parameter, labels: Labels) -> str:
     return latex_name(node.name)
+
+
+@_latex.register
+def _(node: NoiseLogProb, labels: Labels) -> str:
+    base, _ = flow_symbols(node.p)
+    return rf"\log {latex_name(base)}\left({_inverse(node.p)}\right)"
+
+
+@_latex.register
+def _(node: LogDet, labels: Labels) -> str:
+    return rf"\log\left|\det \frac{{\partial {_inverse(node.p)}}}{{\partial {latex_name(node.p.var[0])}}}\right|"
+
+
+def _inverse(p: Distribution) -> str:
+    """The inverse of the flow at its variable, ``f^{-1}(x; y)``."""
+    given = "; " + ", ".join(map(latex_name, p.cond_var)) if p.cond_var else ""
+    return rf"f^{{-1}}({latex_name(p.var[0])}{given})"
 
 
 @_latex.register

@@ -183,6 +183,19 @@ class Loss:
     def _repr_latex_(self) -> str:
         return f"${self.latex()}$"
 
+    def expand(self) -> Loss:
+        """Logarithms of products, expectations of sums and densities of flows written out; the value is the same.
+
+        >>> from probflow.distributions import Flow, Normal
+        >>> from probflow.losses import log
+        >>> from probflow.transforms import Affine
+        >>> print(log(Flow(Normal("p(z)", loc=0.0, scale=1.0, features_shape=2), Affine(2), "p(x)")).expand())
+        log p_z(f^-1(x)) + log|det df^-1(x)/dx|
+        """
+        from probflow.losses.expand import expand
+
+        return expand(self)
+
     # ------------------------------------------------------------------ evaluation, provided by probflow.inference
 
     @overload

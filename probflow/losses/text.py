@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb, flow_symbols
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb, Prob
@@ -57,6 +58,18 @@ def _(node: Function, labels: Labels) -> str:
 @_text.register
 def _(node: LogProb, labels: Labels) -> str:
     return f"log {labels.text(node.p)}"
+
+
+@_text.register
+def _(node: NoiseLogProb, labels: Labels) -> str:
+    base, argument = flow_symbols(node.p)
+    return f"log {base}(f^-1({argument}))"
+
+
+@_text.register
+def _(node: LogDet, labels: Labels) -> str:
+    _, argument = flow_symbols(node.p)
+    return f"log|det df^-1({argument})/d{node.p.var[0]}|"
 
 
 @_text.register

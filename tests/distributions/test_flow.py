@@ -13,7 +13,7 @@ from torch.distributions import transforms as td
 from torch.testing import assert_close
 
 import probflow as pf
-from probflow import E, KL, log
+from probflow import KL, E, log
 from probflow.errors import ArgumentError, NoDensity, NoSampler, ShapeError, SupportError
 from probflow.transforms import Affine, Compose, Coupling, Sigmoid, Transform
 
@@ -356,3 +356,43 @@ def test_torch_transforms_are_accepted() -> None:
     x = torch.rand(5, 2) + 0.1
     truth = torch.distributions.LogNormal(1.0, 2.0).log_prob(x).sum(1)
     assert_close(flow.log_prob({"x": x}), truth)
+
+
+# ------------------------------------------------------------------ the density written out
+
+
+def test_log_of_a_flow_written_out() -> None:
+    flow = conditional()
+    written = log(flow).expand()
+    assert str(written) == "log p_z(f^-1(x; y, c)) + log|det df^-1(x; y, c)/dx|"
+    assert written.latex() == (
+        r"\log p_{z}\left(f^{-1}(x; y, c)\right) + \log\left|\det \frac{\partial f^{-1}(x; y, c)}{\partial x}\right|"
+    )
+    values = {"x": torch.randn(5, 2), "y": torch.randn(5, 3), "c": torch.randn(5, 2)}
+    assert_close(written.eval(values), flow.log_prob(values))
+    assert str(written.plan()).count("inverse") == 1  # one pass for both terms
+
+
+def test_written_out_along_a_draw() -> None:
+    q = pf.Flow(pf.Normal("q(z_0 | v)", loc="v", scale=1.0), [Absent()], "q(z | v)")
+    loss = E(q)[log(q)]
+    v = torch.randn(5, 2)
+    torch.manual_seed(3)
+    expected = loss.eval({"v": v})
+    torch.manual_seed(3)
+    assert_close(loss.expand().eval({"v": v}), expected)
+
+
+def test_expansion_of_a_product_with_a_flow_prior() -> None:
+    decoder, prior = pf.Normal("p(v | x)", loc="x", scale=1.0), plain()
+    q = pf.Normal("q(x | v)", loc="v", scale=1.0)
+    loss = pf.ELBO(decoder * prior, q).mean()
+    assert str(loss.expand()) == (
+        "mean(E_q(x|v)[log p(v|x)]) + mean(E_q(x|v)[log p_z(f^-1(x))]) + mean(E_q(x|v)[log|det df^-1(x)/dx|])"
+        " - mean(E_q(x|v)[log q(x|v)])"
+    )
+    v = torch.randn(5, 2)
+    torch.manual_seed(3)
+    expected = pf.ELBO(decoder * prior, q, sample_shape=[1]).mean().eval({"v": v})
+    torch.manual_seed(3)
+    assert_close(pf.ELBO(decoder * prior, q, sample_shape=[1]).mean().expand().eval({"v": v}), expected)
