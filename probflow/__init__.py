@@ -15,9 +15,10 @@ torch.Size([])
 
 from __future__ import annotations
 
-from probflow import data, distributions, errors, graph, inference, losses, models, nn, viz
+from probflow import data, distributions, errors, flows, graph, inference, losses, models, nn, transforms, viz
 from probflow.distributions import *  # noqa: F403
 from probflow.distributions import __all__ as _distributions
+from probflow.inference import importance
 from probflow.losses import *  # noqa: F403
 from probflow.losses import __all__ as _losses
 from probflow.models import *  # noqa: F403
@@ -32,10 +33,13 @@ __all__ = [
     "data",
     "distributions",
     "errors",
+    "flows",
     "graph",
+    "importance",
     "inference",
     "losses",
     "models",
     "nn",
+    "transforms",
     "viz",
 ]

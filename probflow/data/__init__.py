@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from probflow.data.batches import Batches
 from probflow.data.digits import load_digits
+from probflow.data.energies import ENERGIES, energy
 from probflow.data.mnist import load_mnist, read_idx
 from probflow.data.split import Split
 from probflow.data.toy import TOYS, toy
 from probflow.data.transforms import binarize, one_hot
 
-__all__ = ["TOYS", "Batches", "Split", "binarize", "load_digits", "load_mnist", "one_hot", "read_idx", "toy"]
+__all__ = [
+    "ENERGIES",
+    "TOYS",
+    "Batches",
+    "Split",
+    "binarize",
+    "energy",
+    "load_digits",
+    "load_mnist",
+    "one_hot",
+    "read_idx",
+    "toy",
+]

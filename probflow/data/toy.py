@@ -52,12 +52,20 @@ def _checkerboard(n: int, generator: Generator) -> Tensor:
     return 2.0 * (corner + torch.rand(n, 2, generator=generator)) - 4.0
 
 
+def _spirals(n: int, generator: Generator) -> Tensor:
+    """Two spirals of one and a half turns each, out to radius 3, with noise 0.1 across."""
+    turn = 3.0 * math.pi * _uniform(n, generator).sqrt()
+    side = 2.0 * _choice(2, n, generator) - 1.0
+    return _polar(side * turn / math.pi, turn) + 0.1 * _normal(n, 2, generator)
+
+
 TOYS: dict[str, Callable[[int, Generator], Tensor]] = {
     "moons": _moons,
     "rings": _rings,
     "eight_gaussians": _eight_gaussians,
     "pinwheel": _pinwheel,
     "checkerboard": _checkerboard,
+    "spirals": _spirals,
 }
 
 
@@ -67,7 +75,7 @@ def toy(name: str, n: int, seed: int = 0) -> dict[str, Tensor]:
     Errors: `ArgumentError` for an unknown name or a negative `n`.
 
     >>> sorted(TOYS)
-    ['checkerboard', 'eight_gaussians', 'moons', 'pinwheel', 'rings']
+    ['checkerboard', 'eight_gaussians', 'moons', 'pinwheel', 'rings', 'spirals']
     >>> tuple(toy("moons", 1000)["x"].shape)
     (1000, 2)
     """

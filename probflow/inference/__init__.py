@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probflow.inference.evaluate import LossModule, value_and_terms
+from probflow.inference.importance import ImportanceEstimate, importance
 from probflow.inference.program import Program
 
-__all__ = ["LossModule", "Program", "value_and_terms"]
+__all__ = ["ImportanceEstimate", "LossModule", "Program", "importance", "value_and_terms"]

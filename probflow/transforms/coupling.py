@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from probflow._typing import Shape
+from probflow.errors import ArgumentError
 from probflow.nn.conditioners import DenseConditioner
+from probflow.nn.convolutional import ConvConditioner
+from probflow.printing import shape_text
 from probflow.transforms.scalar import ScalarMap, as_scalar_map, fast_density
 from probflow.transforms.splits import SplitLike, as_split
 from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
@@ -28,8 +31,8 @@ class Coupling(Transform):
     `flip` exchanges the parts.
     conditioner: any module from the untouched part (and the context, if there is one) to ``(N, width * changed features)``, or
     ``(N, width * channels, height, width)``; its first ``changed features`` outputs are the first number of every element's h, and
-    so on.  Make its last layer zero to start at the identity.  By default, dense layers of widths `hidden`, or a residual
-    convolutional network for images.
+    so on.  Make its last layer zero to start at the identity.  By default, dense layers of widths `hidden`; for images, Glow's
+    convolutions (:class:`~probflow.nn.ConvConditioner`), ``hidden[0]`` channels wide.
 
     >>> import torch
     >>> layer = Coupling(4, "affine", context=2)
@@ -64,6 +67,18 @@ class Coupling(Transform):
 
     def _default(self, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Module:
         kept, changed = self.split.kept_shape, self.split.changed_shape
+        if len(kept) == 3:
+            if isinstance(hidden, int) or not hidden:
+                raise ArgumentError(
+                    f"Coupling: hidden={hidden!r}, expected the width of the convolutions. Write: hidden=(128,)"
+                )
+            return ConvConditioner(kept[0], hidden[0], self.map.width * changed[0], self.context, activation)
+        if len(kept) != 1:
+            raise ArgumentError(
+                f"Coupling: there is no default network for events of shape {shape_text(self.shape or ())}, only for vectors and "
+                f"for images.\nPass conditioner=, from (N, {', '.join(map(str, kept))}) "
+                f"to (N, {', '.join(map(str, (self.map.width * changed[0], *changed[1:])))})."
+            )
         context = 0 if self.context is None else math.prod(self.context)
         return DenseConditioner(kept[0], hidden, self.map.width * changed[0], context=context, activation=activation)
 

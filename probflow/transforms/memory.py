@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from probflow.errors import ArgumentError
 from probflow.transforms.transform import Pair, Transform
+
+_RANDOM = (_DropoutNd,)
+_BATCH = (_BatchNorm,)
 
 
 def check_invertible(parts: tuple[Transform, ...]) -> None:
@@ -19,14 +26,21 @@ def check_invertible(parts: tuple[Transform, ...]) -> None:
                 f"Compose(memory='invert'): layer {place} ({part._title()}) is not one pass in both directions "
                 f"(forward {part.forward_cost}, inverse {part.inverse_cost}); use memory='store'."
             )
-        if part.stochastic_forward or part.stochastic_inverse:
+        if part.stochastic_forward or part.stochastic_inverse or any(isinstance(m, _RANDOM) for m in part.modules()):
             raise ArgumentError(f"Compose(memory='invert'): layer {place} ({part._title()}) draws noise; use memory='store'.")
+        if any(getattr(m, "uses_the_batch", isinstance(m, _BATCH)) for m in part.modules()):
+            raise ArgumentError(
+                f"Compose(memory='invert'): layer {place} ({part._title()}) computes with the statistics of the batch, which its inverse "
+                "does not know; use memory='store'."
+            )
 
 
 def run(parts: tuple[Transform, ...], value: Tensor, context: Tensor | None, inverse: bool) -> Pair:
     """The chain, in one direction, as one autograd node that keeps its output only."""
     order = tuple(reversed(parts)) if inverse else parts
     weights = list({id(p): p for part in parts for p in part.parameters()}.values())
+    if torch.compiler.is_compiling():  # the compiler decides for itself what to keep
+        return _plain(order, value, context, inverse)
     if not torch.is_grad_enabled() or not (value.requires_grad or weights or (context is not None and context.requires_grad)):
         return _plain(order, value, context, inverse)
     result: Pair = _Chain.apply(order, inverse, value, context, *weights)
@@ -44,6 +58,19 @@ def _plain(order: tuple[Transform, ...], value: Tensor, context: Tensor | None, 
         value, logdet = _step(part, value, context, inverse)
         total = logdet if total is None else total + logdet
     return value, value.new_zeros(value.shape[:1]) if total is None else total
+
+
+@contextmanager
+def _evaluating(part: Transform) -> Iterator[None]:
+    """Evaluation mode for a moment."""
+    training = [module for module in part.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class _Chain(torch.autograd.Function):
@@ -69,7 +96,7 @@ class _Chain(torch.autograd.Function):
         totals: dict[int, Tensor] = {}
         context_grad: Tensor | None = None
         for part in reversed(ctx.order):
-            with torch.no_grad():
+            with torch.no_grad(), _evaluating(part):  # a reconstruction is not data: nothing initialises from it
                 before, _ = _step(part, value, context, not ctx.inverse)
             with torch.enable_grad():
                 leaf = before.detach().requires_grad_()

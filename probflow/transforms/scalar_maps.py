@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from probflow.transforms.affine import AdditiveMap, AffineMap
+from probflow.transforms.mixture_cdf import LogisticsMap
+from probflow.transforms.neural_monotone import DeepDenseSigmoidalMap
 from probflow.transforms.scalar import ScalarMap
+from probflow.transforms.shaping import SinhArcsinhMap
+from probflow.transforms.spline import SplineMap
 
 SCALAR_MAPS: dict[str, Callable[[], ScalarMap]] = {
     "additive": AdditiveMap,
     "affine": AffineMap,
+    "spline": SplineMap,
+    "logistics": LogisticsMap,
+    "sigmoidal": DeepDenseSigmoidalMap,
+    "sinh-arcsinh": SinhArcsinhMap,
 }

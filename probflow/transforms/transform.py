@@ -72,6 +72,9 @@ class Transform(nn.Module):
     differentiable: bool = True
     """Whether x is a differentiable function of z (rounding is not)."""
 
+    uses_the_batch: bool = False
+    """Whether rows influence each other while training (batch normalisation)."""
+
     @abstractmethod
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         """f(z) and log|det ∂f/∂z|; shapes are checked."""

@@ -53,7 +53,7 @@ def test_two_moons_are_two():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ArgumentError, match="checkerboard, eight_gaussians, moons, pinwheel, rings"):
+    with pytest.raises(ArgumentError, match="checkerboard, eight_gaussians, moons, pinwheel, rings, spirals"):
         toy("moon", 10)
     with pytest.raises(ArgumentError, match="negative"):
         toy("moons", -1)
