@@ -124,7 +124,7 @@ def read_context(context: Context, label: str) -> tuple[Shape | None, Callable[.
         return None, None
     if isinstance(context, tuple) and context and isinstance(context[0], nn.Module):
         module, width = context
-        return as_shape(width, f"{label}: context"), module  # type: ignore[arg-type]
+        return as_shape(width, f"{label}: context"), module
     if isinstance(context, nn.Module):
         found = _width(context)
         if found is None:

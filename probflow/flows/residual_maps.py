@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from probflow._typing import Shape
 from probflow.flows.ready_made import Common, ReadyMade, one_shape
+from probflow.transforms import Transform
 from probflow.transforms.planar import Planar as PlanarLayer
 from probflow.transforms.radial import Radial as RadialLayer
 from probflow.transforms.sylvester import Sylvester as SylvesterLayer
@@ -70,12 +72,11 @@ class Sylvester(ReadyMade):
         **common: Unpack[Common],
     ) -> None:
         shape = one_shape(features, "Sylvester")
-        size = min(shape[0], 8) if rank is None else rank
-        if kind == "triangular":
-            size = shape[0]
-        super().__init__(
-            lambda c: [SylvesterLayer(shape[0], rank=size, kind=kind, context=c) for _ in range(layers)],
-            shape,
-            statement,
-            common,
-        )
+        size = (shape[0] if kind == "triangular" else min(shape[0], 8)) if rank is None else rank
+
+        def build(context: Shape | None) -> list[Transform]:
+            """The triangular kind takes turns with the order of the features (section 3.3)."""
+            turned = [kind == "triangular" and place % 2 == 1 for place in range(layers)]
+            return [SylvesterLayer(shape[0], rank=size, kind=kind, flip=flip, context=context) for flip in turned]
+
+        super().__init__(build, shape, statement, common)

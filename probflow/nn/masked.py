@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
@@ -101,21 +102,22 @@ class MADE(nn.Module):
         self.features, self.out_per_feature, self.context = features, out_per_feature, context
         uses = dependence(features, order, adjacency)
         self.steps = steps_of(uses)
-        step_of = {feature: step for step, own in enumerate(self.steps) for feature in own}
 
         # What a hidden unit may see is one of the rows of `uses`; without a context, seeing nothing would be a mere bias.
+        step_of = {feature: step for step, own in enumerate(self.steps) for feature in own}
         rows = {tuple(row): step_of[i] for i, row in enumerate(uses.tolist()) if any(row) or context}
-        seen = sorted(rows, key=lambda row: rows[row])
+        seen = sorted(((step, row) for row, step in rows.items()), key=lambda entry: entry[0])
         count = min(len(seen), *widths) if widths else 0
-        seen_by = [seen[(k + 1) * len(seen) // count - 1] for k in range(count)]
+        chosen = [seen[(k + 1) * len(seen) // count - 1] for k in range(count)]
         layers: list[nn.Module] = []
         below, below_context = torch.eye(features, dtype=torch.bool), context
         bounds: list[tuple[int, ...]] = []
         for width in widths if count else ():
-            units = [seen_by[k * count // width] for k in range(width)]
-            visible = torch.tensor(units)
+            units = [chosen[k * count // width] for k in range(width)]
+            visible = torch.tensor([row for _, row in units])
             layers += [MaskedLinear(_with_context(_within(below, visible), below_context)), _checked(activation())]
-            bounds.append(tuple(accumulate((sum(rows[u] == s for u in units) for s in range(len(self.steps))), initial=0)))
+            per_step = Counter(step for step, _ in units)
+            bounds.append(tuple(accumulate((per_step[step] for step in range(len(self.steps))), initial=0)))
             below, below_context = visible, 0
         mask = _with_context(_within(below, uses), below_context).repeat(out_per_feature, 1)
         self.layers = nn.Sequential(*layers, zero_(MaskedLinear(mask)))
@@ -181,23 +183,29 @@ def steps_of(uses: Tensor) -> tuple[tuple[int, ...], ...]:
 
     Errors: CycleError, which names the cycle.
     """
-    waits = [{j for j, used in enumerate(row) if used} for row in uses.tolist()]
-    done: set[int] = set()
+    missing = uses.sum(1).tolist()
+    users = [column.nonzero().flatten().tolist() for column in uses.unbind(1)]
+    ready = [i for i, count in enumerate(missing) if count == 0]
     steps: list[tuple[int, ...]] = []
-    while len(done) < len(waits):
-        ready = tuple(i for i, own in enumerate(waits) if i not in done and own <= done)
-        if not ready:
-            raise CycleError(f"The adjacency has a cycle: feature {_cycle(waits, done)}. Row i says which features i may use.")
-        steps.append(ready)
-        done.update(ready)
+    while ready:
+        steps.append(tuple(sorted(ready)))
+        following: list[int] = []
+        for done in ready:
+            for i in users[done]:
+                missing[i] -= 1
+                if missing[i] == 0:
+                    following.append(i)
+        ready = following
+    if any(missing):
+        raise CycleError(f"The adjacency has a cycle: feature {_cycle(uses, missing)}. Row i says which features i may use.")
     return tuple(steps)
 
 
-def _cycle(waits: list[set[int]], done: set[int]) -> str:
-    """A cycle among the features that can never be computed, in words."""
-    path = [next(i for i in range(len(waits)) if i not in done)]
+def _cycle(uses: Tensor, missing: list[int]) -> str:
+    """A cycle among the features that lack some of those they use, in words."""
+    path = [next(i for i, count in enumerate(missing) if count)]
     while True:
-        following = min(waits[path[-1]] - done)
+        following = next(j for j in uses[path[-1]].nonzero().flatten().tolist() if missing[j])
         if following in path:
             return " uses ".join(map(str, [*path[path.index(following) :], following]))
         path.append(following)

@@ -1,7 +1,7 @@
 """What piecewise maps share: a box [-B, B]² cut into bins by unconstrained numbers, and the bin of a value.
 
 The bins are along dimension 0 here, ``(K, N, *event)``: whatever happens bin by bin is then one long contiguous run, which on
-CPU is faster by more than the one transposition costs, and a pair (x axis, y axis) comes apart into contiguous halves.
+CPU is faster by more than the one transposition costs, and a pair (x axis, z axis) comes apart into contiguous halves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Cells(NamedTuple):
     index: Tensor
     """Its number k, ``(1, N, *event)``."""
     corner: Tensor
-    """Its lower left corner, (x, y) along dimension 0: ``(2, N, *event)``."""
+    """Its lower left corner, (x, z) along dimension 0: ``(2, N, *event)``."""
     size: Tensor
     """Its width and height: ``(2, N, *event)``."""
 
@@ -46,7 +46,7 @@ def sizes_of_bins(logits: Tensor, bound: float, least: tuple[float, float]) -> T
 
 
 def find_cells(sizes: Tensor, value: Tensor, bound: float, axis: int) -> Cells:
-    """The bins of `value`, ``(N, *event)`` within [-B, B], along x (`axis` 0) or y (1).
+    """The bins of `value`, ``(N, *event)`` within [-B, B], along x (`axis` 0) or z (1).
 
     Only inner knots are compared, so that the last bin ends at B whatever the sizes add up to after rounding.
     """

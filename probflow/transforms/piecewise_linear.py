@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from probflow._typing import Shape
-from probflow.transforms.bins import Cells, bins_first, check_bins, find_cells, inside_box, sizes_of_bins
+from probflow.transforms.bins import bins_first, check_bins, find_cells, inside_box, sizes_of_bins
 from probflow.transforms.elementwise import Elementwise
 from probflow.transforms.scalar import ScalarMap
 from probflow.transforms.transform import Pair
 
 
 class PiecewiseLinearMap(ScalarMap):
-    r"""A monotone piecewise linear map on [-B, B], and the identity beyond: :math:`x = y_0 + (z - x_0)\,h/w` in a bin of width w
-    and height h from :math:`(x_0, y_0)`.
+    r"""A monotone piecewise linear map on [-B, B], and the identity beyond: :math:`z = z_0 + (x - x_0)\,h/w` in a bin of width w
+    and height h from :math:`(x_0, z_0)`.
 
     The cumulative distribution function of a histogram, after Müller et al., *Neural Importance Sampling* (arXiv:1808.03856,
     section 4.2), stretched from [0, 1] to [-B, B] and with widths that are free too.  The parameters are, along dimension 1,
@@ -37,16 +37,16 @@ class PiecewiseLinearMap(ScalarMap):
         self.width = 2 * bins
 
     def forward_and_logdet(self, z: Tensor, h: Tensor) -> Pair:
-        return self._run(z, h, 0)
+        return self._run(z, h, 1)
 
     def inverse_and_logdet(self, x: Tensor, h: Tensor) -> Pair:
-        return self._run(x, h, 1)
+        return self._run(x, h, 0)
 
     def _run(self, value: Tensor, h: Tensor, axis: int) -> Pair:
-        """From x (`axis` 0) or y (1) to the other: the inverse exchanges the axes."""
+        """From x (`axis` 0) or z (1) to the other."""
         inside, clipped = inside_box(value, self.bound)
         sizes = sizes_of_bins(bins_first(h), self.bound, (self.min_width, self.min_height))
-        cells: Cells = find_cells(sizes, clipped, self.bound, axis)
+        cells = find_cells(sizes, clipped, self.bound, axis)
         start, end = cells.corner[axis], cells.corner[1 - axis]
         slope = cells.size[1 - axis] / cells.size[axis]
         result = (end + (clipped - start) * slope).clamp(-self.bound, self.bound)

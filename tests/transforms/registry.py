@@ -40,8 +40,6 @@ class Case:
     """Whether its one-pass directions must trace without a graph break."""
     spread: float = 1.0
     """Standard deviation of the noise that makes "large random parameters"."""
-    unique_inverse: bool = True
-    """Whether x determines z, so that a round trip is exact."""
 
     def z(self, n: int = 5) -> Tensor:
         return torch.randn(n, *self.shape) if self.draw is None else self.draw(n)

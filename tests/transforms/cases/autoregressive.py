@@ -8,9 +8,18 @@ from transforms.registry import Case
 from probflow.nn.masked import MADE
 from probflow.transforms.autoregressive import Autoregressive
 from probflow.transforms.compose import Compose
+from probflow.transforms.mixture_cdf import LogisticsMap
+from probflow.transforms.neural_monotone import DeepDenseSigmoidalMap
+from probflow.transforms.spline import SplineMap
 
 GRAPH = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]) > 0  # 3 -> 0 -> 1, and 2 alone
 HALVES = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]) > 0  # a coupling
+
+
+def wide(n: int) -> torch.Tensor:
+    """Values in every bin of a spline and in both of its tails."""
+    return 3 * torch.randn(n, 3)
+
 
 CASES = {
     "maf": Case(lambda: Autoregressive(3, hidden=(16, 16)), identity=True),
@@ -33,6 +42,17 @@ CASES = {
     "maf, own network": Case(lambda: Autoregressive(3, context=2, conditioner=Own()), context=(2,), identity=True),
     "iaf": Case(lambda: Autoregressive(3, hidden=(16, 16)).inv, identity=True),
     "iaf | c": Case(lambda: Autoregressive(3, hidden=(16,), context=2).inv, context=(2,), identity=True),
+    "maf spline": Case(lambda: Autoregressive(3, SplineMap(4), hidden=(16,)), identity=True, draw=wide),
+    "maf spline | c": Case(
+        lambda: Autoregressive(3, SplineMap(4), hidden=(16,), context=2), context=(2,), identity=True, draw=wide
+    ),
+    "iaf spline": Case(lambda: Autoregressive(3, SplineMap(4), hidden=(16,)).inv, identity=True, draw=wide),
+    "maf mixture of logistics | c": Case(
+        lambda: Autoregressive(3, LogisticsMap(3), hidden=(16,), context=2), context=(2,), identity=True
+    ),
+    "naf | c": Case(
+        lambda: Autoregressive(3, DeepDenseSigmoidalMap(hidden=4), hidden=(16,), context=2), context=(2,), identity=True
+    ),
     "maf chain": Case(
         lambda: Compose([Autoregressive(3, hidden=(16,)), Autoregressive(3, hidden=(16,), order="reverse")]), identity=True
     ),

@@ -87,7 +87,6 @@ CASES = {
         (2,),
         draw=pixels(1, 4, 4),
         stiff=True,
-        unique_inverse=False,
     ),
     "logit preprocess": Case(LogitPreprocess),
     "logit preprocess image": Case(lambda: LogitPreprocess(levels=8, alpha=1e-6), (1, 2, 2)),
