@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import memory, peers, report
+from benchmarks import flows, memory, peers, report
 from benchmarks.worker import WORKLOADS
 
 NAMES = (*WORKLOADS, *memory.TITLES)
+FLOWS = {workload.name for workload in flows.WORKLOADS} | set(flows.MEMORY)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,13 +62,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = (["--steps", str(args.steps)] if args.steps else []) + ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
     for threads in args.threads:
         seconds = timed(timing_names, threads, processes, options) if timing_names else {}
-        rows = [row for name in timing_names for row in report.time_rows(WORKLOADS[name], seconds[name])]
         peaks = {name: memory.measure(name, processes, threads) for name in args.workloads if name in memory.TITLES}
-        rows += [row for name, found in peaks.items() for row in report.memory_rows(memory.TITLES[name], found)]
         result[f"threads {threads}"] = {"seconds": seconds, "bytes": peaks}
         print(f"\n{threads} thread(s), torch {torch.__version__}, median of {processes} processes; ratios to the first column")
-        print(report.table(rows), flush=True)
-    if not args.no_peers and (peers.pixyz() is None or peers.pyro() is None):
+        # flows have other peers: a table of their own
+        for of_flows in (False, True):
+            timed_names = [name for name in timing_names if (name in FLOWS) is of_flows]
+            rows = [row for name in timed_names for row in report.time_rows(WORKLOADS[name], seconds[name])]
+            for name, found in peaks.items():
+                if (name in FLOWS) is of_flows:
+                    rows += report.memory_rows(memory.TITLES[name], found)
+            if rows:
+                print(report.table(rows), flush=True)
+    if not args.no_peers and any(load() is None for load in peers.ALL):
         print(f"\n{peers.INSTALL}")
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -18,8 +18,8 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import sampled, vae
-from benchmarks.networks import LARGE, SMALL, Parts, Size
+from benchmarks import flows, sampled, vae
+from benchmarks.networks import LARGE, SMALL, Parts
 from benchmarks.timing import Contestant
 
 STEPS = 3
@@ -27,19 +27,24 @@ CONTESTANTS = ("hand", "probflow")
 TITLES = {
     "memory": "peak memory, VAE 784-512-512-64, train step",
     "memory-samples": "peak memory, E_q, 64 samples, same size, value",
+    **flows.MEMORY,
 }
 TARGET = 1.05
 
 
-def program(workload: str, contestant: str, size: Size = LARGE) -> Contestant:
+def program(workload: str, contestant: str, small: bool = False) -> Contestant:
     """One program with its data, networks and optimizer."""
+    if workload in flows.MEMORY:
+        return flows.for_memory(workload, contestant, small)
     module = {"memory": vae, "memory-samples": sampled}[workload]
     make = {"hand": module.by_hand, "probflow": module.by_loss}[contestant]
-    return make(Parts.make(size))
+    return make(Parts.make(SMALL if small else LARGE))
 
 
 def tensor_peak(workload: str, contestant: str) -> int:
-    """The bytes of the tensors alive at the worst moment, from making the networks to the end of the last step."""
+    """The bytes of the tensors alive at the worst moment, from making the networks to the end of the last step; of
+    `flows.ACTIVATIONS`, less what is alive after it: weights, gradients and the optimizer's state.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         made = program(workload, contestant)
         for _ in range(STEPS):
@@ -49,13 +54,13 @@ def tensor_peak(workload: str, contestant: str) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
         peak = max(peak, live)
-    return peak
+    return peak - live if workload in flows.ACTIVATIONS else peak
 
 
 def resident_growth(workload: str, contestant: str) -> int | None:
     """By how many bytes the resident memory grows at most; None where the system does not tell."""
     # threads, kernels and imports of a first step are not the workload's; a small one leaves no free memory behind
-    program(workload, contestant, SMALL).step()
+    program(workload, contestant, small=True).step()
     before = _status("VmRSS")
     if before is None:
         return None

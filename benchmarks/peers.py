@@ -16,7 +16,7 @@ from torch import distributions as td
 
 from benchmarks.timing import CHECKED, argument_checks
 
-NAMES = ("Pixyz", "Pyro")
+NAMES = ("Pixyz", "Pyro", "zuko", "nflows", "normflows", "FrEIA")
 INSTALL = 'Peers that are not installed have empty columns: python -m pip install -c constraints.txt -e ".[bench]"'
 
 
@@ -39,4 +39,51 @@ def pixyz() -> SimpleNamespace | None:
 @cache
 def pyro() -> SimpleNamespace | None:
     """Pyro, or None."""
-    return _load(pyro="pyro", distributions="pyro.distributions", infer="pyro.infer", optim="pyro.optim")
+    return _load(
+        pyro="pyro",
+        distributions="pyro.distributions",
+        transforms="pyro.distributions.transforms",
+        nn="pyro.nn",
+        infer="pyro.infer",
+        optim="pyro.optim",
+    )
+
+
+@cache
+def zuko() -> SimpleNamespace | None:
+    """zuko, or None."""
+    return _load(
+        flows="zuko.flows",
+        coupling="zuko.flows.coupling",
+        lazy="zuko.lazy",
+        transforms="zuko.transforms",
+        distributions="zuko.distributions",
+    )
+
+
+@cache
+def nflows() -> SimpleNamespace | None:
+    """nflows, or None."""
+    return _load(flows="nflows.flows.base", transforms="nflows.transforms", distributions="nflows.distributions.normal")
+
+
+@cache
+def normflows() -> SimpleNamespace | None:
+    """normflows, or None."""
+    return _load(
+        nf="normflows",
+        flows="normflows.flows",
+        nets="normflows.nets",
+        distributions="normflows.distributions",
+        coupling="normflows.flows.neural_spline.coupling",
+    )
+
+
+@cache
+def freia() -> SimpleNamespace | None:
+    """FrEIA, or None."""
+    return _load(framework="FrEIA.framework", modules="FrEIA.modules")
+
+
+ALL = (pixyz, pyro, zuko, nflows, normflows, freia)
+"""The loaders, in the order of `NAMES`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks import memory
 from benchmarks.timing import Workload
 
-COLUMNS = ("probflow", "Model", "Pixyz", "Pyro")
+COLUMNS = ("probflow", "Model", "Pixyz", "Pyro", "zuko", "nflows", "normflows", "FrEIA")
 Peaks = Mapping[str, Mapping[str, float | None]]
 
 
@@ -33,7 +33,7 @@ def memory_rows(title: str, peaks: Peaks) -> list[list[str]]:
         if a is None or b is None:
             continue
         target = memory.TARGET if what == "tensors" else None
-        rows.append([label, f"{a / 2**20:.1f} MiB", _cell(b / a, target), "", "", ""])
+        rows.append([label, f"{a / 2**20:.1f} MiB", _cell(b / a, target), *[""] * (len(COLUMNS) - 1)])
     return rows
 
 
@@ -56,8 +56,10 @@ def _time(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows below their headings."""
-    lines = [["workload", "by hand", *COLUMNS], *rows]
+    """Rows below their headings; a library that has no program for any of them has no column."""
+    headings = ["workload", "by hand", *COLUMNS]
+    shown_columns = [i for i in range(len(headings)) if i < 2 or any(row[i] for row in rows)]
+    lines = [[line[i] for i in shown_columns] for line in (headings, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([shown[0], "  ".join("-" * width for width in widths), *shown[1:]])

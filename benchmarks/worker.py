@@ -8,11 +8,11 @@ import sys
 
 import torch
 
-from benchmarks import mixture, peers, planning, sampled, vae
+from benchmarks import flows, mixture, peers, planning, sampled, vae
 from benchmarks.timing import Contestant, Workload, time_turns
 
 WORKLOADS: dict[str, Workload] = {
-    workload.name: workload for module in (vae, sampled, mixture, planning) for workload in module.WORKLOADS
+    workload.name: workload for module in (vae, sampled, mixture, planning, flows) for workload in module.WORKLOADS
 }
 QUICK_STEPS = 10
 

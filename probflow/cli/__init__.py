@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from probflow.cli import run_cvae
+from probflow.cli import run_cvae, run_flow
 from probflow.errors import ProbflowError
 
 DEMOS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "cvae": ("a conditional VAE on real handwritten digits", run_cvae.add_options, run_cvae.run),
+    "flow": ("a normalizing flow on a density on the plane", run_flow.add_options, run_flow.run),
 }
 """Name -> what it is, its options, how it is run."""
 

@@ -186,6 +186,7 @@ class Flow(Factor):
                 f"{self.statement} has no density at given values: its transform has no inverse that can be computed.\n"
                 "Its density is known at its own draws: use it as q in E(q)[...], KL(q, p) or ELBO(p, q), or sample_with_log_prob."
             )
+        self.base.check_density()
 
     def describe(self) -> str:
         transform = self.transform

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from probflow._typing import Names
+from probflow._typing import Names, Shape
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.families.categorical import Categorical
 from probflow.distributions.family import FamilyBound
 from probflow.distributions.finite import FiniteBound
+from probflow.distributions.flow import Flow
 from probflow.distributions.mixture_bound import MixtureBound
+from probflow.distributions.parametric import Parametric
 from probflow.distributions.stacking import constant_stack
-from probflow.errors import ArgumentError, ParameterError
+from probflow.errors import ArgumentError, NoDensity, ParameterError, ShapeError
 from probflow.graph import Statement
+from probflow.printing import shape_text
 
 _MOST_COMPONENTS = 2**16
 
@@ -61,6 +64,7 @@ class MixtureModel(Factor):
         conditions = dict.fromkeys(n for part in (*components, prior) for n in part.cond_var)
         super().__init__(Statement(name, first.var, tuple(conditions)))
         _check_ranks(self.statement, components)
+        _check_events(self.statement, components)
         for index, component in enumerate(components):
             self.add_module(f"component{index}", component)
         self.add_module("prior", prior)
@@ -121,6 +125,17 @@ class MixtureModel(Factor):
         for part in (*self.distributions, self._prior):
             part.check_sampler()
 
+    def check_density(self) -> None:
+        for part in (*self.distributions, self._prior):
+            try:
+                part.check_density()
+            except NoDensity:
+                raise NoDensity(
+                    f"The mixture {self.statement} has no density: its component {part.describe()} has none at given values, and "
+                    "what one component draws is a given value to the others.\n"
+                    "Take components whose densities can be computed everywhere; of a transform without an inverse, transform.inv."
+                ) from None
+
     def describe(self) -> str:
         from probflow.distributions.describe import describe
 
@@ -151,6 +166,12 @@ class _Responsibilities(Factor):
 
     def state_count(self) -> int | None:
         return self._mixture._count
+
+    def check_sampler(self) -> None:
+        self._mixture.check_density()
+
+    def check_density(self) -> None:
+        self._mixture.check_density()
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> FiniteBound:
         mixture, n = self._mixture, len(self._mixture.var)
@@ -205,3 +226,23 @@ def _check_ranks(statement: Statement, components: tuple[Factor, ...]) -> None:
                 f"MixtureModel {statement}: {known[0][0]} has {known[0][1][0]} event dimension(s), {label} has {ranks[0]}.\n"
                 "Declare the same features_shape= for all components."
             )
+
+
+def _check_events(statement: Statement, components: tuple[Factor, ...]) -> None:
+    known = [(c, event) for c in components if (event := _declared_event(c.origin)) is not None]
+    for component, event in known[1:]:
+        first, other = known[0]
+        if event != other:
+            raise ShapeError(
+                f"MixtureModel {statement}: its components have different event shapes: {shape_text(other)} ({first.describe()}) and "
+                f"{shape_text(event)} ({component.describe()})."
+            )
+
+
+def _declared_event(component: Factor) -> Shape | None:
+    """The event shape, where it is known before a network has run."""
+    if isinstance(component, Flow):
+        return component._event
+    if isinstance(component, Parametric) and component.family.event_rank == 0:
+        return component._features
+    return None

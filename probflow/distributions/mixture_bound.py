@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from probflow.checks import compiling
 from probflow.distributions.bound import Bound, inserted_front
 from probflow.distributions.family import FamilyBound
 from probflow.distributions.finite import FiniteBound
+from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.index import draw_index
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.stacking import choose, deepened, stack
@@ -56,7 +58,7 @@ class MixtureBound(Bound):
         if self._stack is not None:
             stacked = deepened(self._stack, lead)  # samples of the value run between the components and the batch
             bounds, values = [stacked], (_narrow_first(values[0], leads[0], stacked),)
-        supports = {id(b.family.support): b.family.support for b in bounds if isinstance(b, FamilyBound)}
+        supports = {id(support): support for support in map(_support, bounds) if support is not None}
         if len(supports) <= 1 and all(isinstance(support, Domain) for support in supports.values()):
             terms = [bound.log_prob(values, leads, check) for bound in bounds]
         else:
@@ -74,6 +76,9 @@ class MixtureBound(Bound):
         for bound in bounds:
             if isinstance(bound, FamilyBound):
                 density, inside = _where_supported(bound, values[0], leads[0])
+            elif isinstance(bound, FlowBound):
+                density = bound.log_prob(values, leads, False)  # -inf where the flow cannot reach
+                inside = _reached(bound, values[0], leads[0])
             else:
                 density = bound.log_prob(values, leads, check)
                 inside = torch.ones_like(density, dtype=torch.bool)
@@ -84,7 +89,7 @@ class MixtureBound(Bound):
             covered = covered.any(0) if self._stack is not None else covered
             if not bool(covered.all()):
                 place = (~covered).nonzero()[0].tolist()
-                families = ", ".join(dict.fromkeys(b.family.name for b in bounds if isinstance(b, FamilyBound)))
+                families = ", ".join(dict.fromkeys(b.family.name if isinstance(b, FamilyBound) else "flow" for b in bounds))
                 raise SupportError(
                     f"{self.statement}: the value of {self.statement.var[0]!r} in row {place[-1]} is outside the support of "
                     f"every component ({families})."
@@ -182,6 +187,19 @@ def _narrow_first(value: Tensor, lead: int, stacked: FamilyBound) -> Tensor:
     if stacked.family.event_rank or len(event) != 1 or not 1 < event[0] <= _NARROW:
         return value
     return value.movedim(-1, 0).contiguous().movedim(0, -1)
+
+
+def _support(bound: Bound) -> Any:
+    """The set that a component's values live in, or the function that gives it; None where it is not said."""
+    if isinstance(bound, FamilyBound):
+        return bound.family.support
+    return bound.transform.codomain if isinstance(bound, FlowBound) else None
+
+
+def _reached(bound: FlowBound, value: Tensor, lead: int) -> Tensor:
+    """Which rows are within the codomain of a flow, ``(*lead, batch)``."""
+    inside = bound.transform.codomain.holds(value)
+    return inside.flatten(lead + 1).all(-1) if inside.dim() > lead + 1 else inside
 
 
 def _where_supported(bound: FamilyBound, value: Tensor, lead: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from probflow.distributions.enumeration import enumerated_log_prob
 from probflow.distributions.finite import FiniteBound
 from probflow.distributions.joint import product
 from probflow.distributions.marginal import Marginal
-from probflow.errors import ArgumentError, NoDensity
+from probflow.errors import ArgumentError, NoDensity, NoSampler
 from probflow.graph import Statement
 
 
@@ -75,3 +75,35 @@ def _opened(joint: Distribution, wanted: Names) -> tuple[Distribution, Names]:
         else:
             factors.append(factor)
     return (product(tuple(factors)), gone) if gone else (joint, ())
+
+
+class TruePosterior(Factor):
+    r""":math:`p(z \mid x) = p(x, z) / p(x)` as a symbol: it stands in equations, its density is not known.
+
+    What a derivation of the evidence lower bound names as its gap, KL[q(z|x) || p(z|x)].
+    """
+
+    def __init__(self, joint: Distribution, wanted: Names) -> None:
+        whole = joint.statement
+        rest = tuple(n for n in whole.var if n not in wanted)
+        super().__init__(Statement(whole.name, wanted, rest + whole.cond_var))
+        self.joint = joint
+
+    def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
+        raise NoDensity(self._why())
+
+    def check_sampler(self) -> None:
+        raise NoSampler(self._why())
+
+    def check_density(self) -> None:
+        raise NoDensity(self._why())
+
+    def _why(self) -> str:
+        names = ", ".join(n for n in self.joint.var if n not in self.var)
+        return (
+            f"{self.statement} is the true posterior of {self.joint.statement}: a symbol, it can be neither evaluated nor sampled.\n"
+            f"Its normalising constant p({names}) is what a bound replaces: use a q of your own."
+        )
+
+    def describe(self) -> str:
+        return f"true posterior of {self.joint.statement} (a symbol)"

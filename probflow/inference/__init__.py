@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probflow.inference.derive import Derivation, derive
 from probflow.inference.evaluate import LossModule, value_and_terms
 from probflow.inference.importance import ImportanceEstimate, importance
 from probflow.inference.program import Program
 
-__all__ = ["ImportanceEstimate", "LossModule", "Program", "importance", "value_and_terms"]
+__all__ = ["Derivation", "derive", "ImportanceEstimate", "LossModule", "Program", "importance", "value_and_terms"]

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from probflow._typing import Values
-from probflow.distributions import Samples
+from probflow.distributions import Distribution, Samples
 from probflow.distributions.values import check_mapping
 from probflow.inference.axes import Slot
+from probflow.inference.derive import Derivation, derive
 from probflow.inference.estimators import TooManyStates
 from probflow.inference.lower import lower
 from probflow.inference.planner import Env, Planner
@@ -184,6 +185,18 @@ class LossModule(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.loss)
+
+
+@evaluation.simplified.register
+def simplified(loss: Loss) -> Loss:
+    """What is computed in place of `loss`; the value is the same."""
+    return simplify(loss)
+
+
+@evaluation.derivation.register
+def derivation(loss: Loss, to: str | None, q: Distribution | None, samples: int) -> Derivation:
+    """The steps from `loss` to what is computed, or to a bound."""
+    return derive(loss, to, q, samples)
 
 
 @evaluation.module.register

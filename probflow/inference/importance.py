@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probflow._typing import Values
 from probflow.distributions import Distribution
-from probflow.distributions.values import Samples, as_shape, batch_size, check_mapping, check_missing
+from probflow.distributions.values import Samples, batch_size, check_mapping, check_missing
 from probflow.errors import ArgumentError
 
 
@@ -22,10 +22,10 @@ class ImportanceEstimate:
     r"""log (1/K) Σ w_k, shape (batch,), in nats: an estimate of log p(x), or of log Z where p is not normalised."""
 
     effective_samples: Tensor
-    r"""(Σ w_k)² / Σ w_k², between 1 and K, shape (batch,) (Kong, 1992)."""
+    r"""(Σ w_k)² / Σ w_k², between 1 and K, shape (batch,) (Kong, 1992); 0 where all weights are 0."""
 
     standard_error: Tensor
-    """Of `log_evidence`, by the delta method, shape (batch,)."""
+    """Of `log_evidence`, by the delta method, shape (batch,); infinite where one sample, or none of any weight, tells nothing."""
 
     log_weights: Tensor
     """log w_k = log p - log q, shape (K, batch)."""
@@ -38,10 +38,12 @@ def importance(
 
     .. math:: \log p(x) \approx \log \frac1K \sum_k w_k, \quad w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \quad z_k \sim q(z \mid x).
 
-    p may be unnormalised, ``CustomProb``: then it is log Z.  `values`: the observed and conditioning variables.  Draws are made in
-    groups of `chunk`, so that memory stays bounded; no gradient is kept.
+    p may be unnormalised, ``CustomProb``: then it is log Z.  `values`: the observed and conditioning variables; others are not
+    looked at.  Draws are made in groups of `chunk`, so that memory stays bounded; no gradient is kept.
 
-    Errors: ArgumentError where q is not over variables of p.
+    The standard error is that of the weights drawn: where q misses a part of p, neither it nor the estimate knows of that part.
+
+    Errors: ArgumentError where q is not over variables of p, or a count is not positive; MissingVariable.
 
     >>> from probflow.distributions import Normal
     >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0, features_shape=1)
@@ -50,14 +52,23 @@ def importance(
     >>> round(result.log_evidence.item(), 4), round(result.effective_samples.item(), 2)
     (-1.5155, 50.0)
     """
+    for part in (p, q):
+        if not isinstance(part, Distribution):
+            raise ArgumentError(f"importance(p, q) takes two distributions, got a {type(part).__name__}.")
     foreign = [n for n in q.var if n not in p.var]
     if foreign:
         raise ArgumentError(
             f"importance(p, q): {', '.join(foreign)} of {q.statement} is not a variable of {p.statement}. The model comes first."
         )
-    as_shape(samples, "importance: samples")
+    for name, count in (("samples", samples), ("chunk", chunk)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ArgumentError(f"importance: {name} must be a positive integer, got {count!r}.")
     what = f"importance: {p.statement}"
-    known = check_mapping(dict(values or {}), what, ())
+    known = check_mapping({} if values is None else values, what, [n for n in p.var if n not in q.var])
+    if isinstance(known, Samples) and any(known.sample_dims.values()):
+        raise ArgumentError(
+            f"{what}: the values have sample dimensions of their own; fold them into the batch: .flatten(0, 1)."
+        )
     needed = tuple(dict.fromkeys(n for n in (*p.var, *p.cond_var, *q.cond_var) if n not in q.var))
     check_missing(known, needed, what, "importance")
     known = {n: known[n] for n in needed}
@@ -66,8 +77,10 @@ def importance(
         parts = [_log_weights(p, q, known, batch, min(chunk, samples - start)) for start in range(0, samples, chunk)]
     weights = torch.cat(parts)
     total = weights.logsumexp(0)
-    effective = (2 * total - (2 * weights).logsumexp(0)).exp()
-    error = (1 / effective - 1 / samples).clamp(min=0).sqrt()
+    share = torch.where(total == -torch.inf, -torch.inf, weights - total)  # no draw where p is positive: nothing is known
+    squares = share.exp().square().sum(0)
+    effective = torch.where(squares > 0, 1 / squares, 0.0)
+    error = (1 / effective - 1 / samples).clamp(min=0).sqrt() if samples > 1 else torch.full_like(total, torch.inf)
     return ImportanceEstimate(total - math.log(samples), effective, error, weights)
 
 

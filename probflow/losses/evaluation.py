@@ -40,6 +40,18 @@ def plan(loss: object) -> PlanLike:
 
 
 @singledispatch
+def simplified(loss: object) -> Any:
+    """What is computed in place of `loss`."""
+    raise _missing(loss)
+
+
+@singledispatch
+def derivation(loss: object, to: str | None, q: object, samples: int) -> Any:
+    """The steps from `loss` to what is computed, or to a bound."""
+    raise _missing(loss)
+
+
+@singledispatch
 def module(loss: object) -> nn.Module:
     """`loss` as an nn.Module."""
     raise _missing(loss)

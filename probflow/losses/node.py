@@ -196,6 +196,21 @@ class Loss:
 
         return expand(self)
 
+    def simplify(self) -> Loss:
+        """What is computed in its place: closed forms taken out, what nothing needs dropped; the value is the same.
+
+        >>> from probflow.distributions import Normal
+        >>> from probflow.losses import ELBO
+        >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
+        >>> print(ELBO(p, Normal("q(z | x)", loc="x", scale=1.0)).simplify())
+        E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)]
+        """
+        return evaluation.simplified(self)
+
+    def derive(self, to: str | None = None, q: Any = None, samples: int = 10) -> Any:
+        """The steps from what was typed to what is computed, each with its rule; see :func:`probflow.derive`."""
+        return evaluation.derivation(self, to, q, samples)
+
     # ------------------------------------------------------------------ evaluation, provided by probflow.inference
 
     @overload

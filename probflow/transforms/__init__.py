@@ -16,6 +16,7 @@ from probflow.transforms.neural_monotone import DeepDenseSigmoidal, DeepDenseSig
 from probflow.transforms.normalisation import ActNorm, BatchNorm
 from probflow.transforms.orthogonal import Householder, Orthogonal
 from probflow.transforms.permutation import Permute, RandomPermutation, Reverse
+from probflow.transforms.piecewise_linear import PiecewiseLinear, PiecewiseLinearMap
 from probflow.transforms.planar import Planar
 from probflow.transforms.preprocess import LogitPreprocess, bits_per_dim
 from probflow.transforms.radial import Radial
@@ -58,6 +59,8 @@ __all__ = [
     "MonotoneMap",
     "Orthogonal",
     "Permute",
+    "PiecewiseLinear",
+    "PiecewiseLinearMap",
     "Planar",
     "Power",
     "Radial",

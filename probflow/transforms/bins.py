@@ -19,7 +19,7 @@ from probflow.errors import ArgumentError
 class Cells(NamedTuple):
     """The bin that every value lies in."""
 
-    index: Tensor
+    bin: Tensor
     """Its number k, ``(1, N, *event)``."""
     corner: Tensor
     """Its lower left corner, (x, z) along dimension 0: ``(2, N, *event)``."""

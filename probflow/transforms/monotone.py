@@ -7,7 +7,6 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from probflow import domains
 from probflow.transforms.root import invert
 from probflow.transforms.scalar import ScalarMap
 from probflow.transforms.transform import Cost, Pair
@@ -62,8 +61,4 @@ class MonotoneMap(ScalarMap):
         return self.forward(z, h), self.log_derivative(z, h)
 
     def inverse_and_logdet(self, x: Tensor, h: Tensor) -> Pair:
-        z, logdet = invert(lambda z: self.forward_and_logdet(z, h), x)
-        if self.codomain is domains.real or self.codomain.rank > 0:
-            return z, logdet
-        # on the border f may get its value from rounding alone
-        return z, torch.where(self.codomain.holds(x), logdet, -torch.inf)
+        return invert(lambda z: self.forward_and_logdet(z, h), x, self.codomain)

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from probflow import domains
+from probflow.domains import Domain
 from probflow.transforms.transform import Pair
 
 Increasing: TypeAlias = Callable[[Tensor], Pair]
@@ -22,7 +24,7 @@ _INTEGERS = {
 }
 
 
-def invert(function: Increasing, x: Tensor) -> Pair:
+def invert(function: Increasing, x: Tensor, codomain: Domain = domains.real) -> Pair:
     r"""z = f⁻¹(x) and log dz/dx, elementwise, with gradients for x and for everything that `function` depends on.
 
     The root z₀ is found without a graph, to the precision of the dtype.  Its derivatives are those of one Newton step,
@@ -33,17 +35,19 @@ def invert(function: Increasing, x: Tensor) -> Pair:
 
     with f' held constant: the implicit function theorem, exact to first order (second derivatives are not).
 
-    Where x has no preimage (or is not finite) z is a finite number and the logarithm -inf.
+    Where x has no preimage, is outside `codomain`, or is not finite, z is a finite number and the logarithm -inf.
 
     >>> import torch
     >>> invert(lambda z: (z**3 + z, (3 * z**2 + 1).log()), torch.tensor([10.0]))
     (tensor([2.]), tensor([-2.5649]))
     """
     root, found = search(function, x)
+    if codomain.rank == 0:
+        found = found & codomain.holds(x)  # on its border rounding alone may give f that value
     z = torch.where(found, root, 0)
     if torch.is_grad_enabled():
         value, log_slope = function(z)
-        slope = torch.where(found, log_slope.detach(), 0).exp()
+        slope = torch.where(found, log_slope.detach(), 0).exp().clamp(min=torch.finfo(x.dtype).tiny)
         # the value stays z0, which is as good as it gets; only the derivatives of the step are wanted
         gap = torch.where(found, value - torch.where(found, x, 0), 0)
         z = z - (gap - gap.detach()) / slope
@@ -102,7 +106,6 @@ def search(function: Increasing, x: Tensor) -> tuple[Tensor, Tensor]:
         newton = best - torch.where(small, gap.sign() * unit, step)
         wanted = small if k >= _NEWTON_ROUNDS or k % 4 == 3 else torch.ones_like(small)
         z = torch.where(wanted & (newton > low) & (newton < high), newton, middle)
-        z = torch.where(done, best, z)
         value, z_log_slope = function(z)
         z_gap = value - x
         low, high = torch.where(~done & (z_gap < 0), z, low), torch.where(~done & (z_gap >= 0), z, high)

@@ -76,7 +76,7 @@ class SplineMap(ScalarMap):
         logits, raw = bins_first(h).split((2 * self.bins, self.bins - 1))
         cells = find_cells(sizes_of_bins(logits, self.bound, (self.min_width, self.min_height)), value, self.bound, axis)
         # Zeros, which mean slope 1, at ±B; softplus for the two slopes of the bin only.
-        ends = pick(along_bins(raw, 1, 1), torch.cat([cells.index, cells.index + 1]), 0)
+        ends = pick(along_bins(raw, 1, 1), torch.cat([cells.bin, cells.bin + 1]), 0)
         width, height = cells.size.unbind(0)
         ratio = width / height
         slopes = (F.softplus(ends + self._shift) + self.min_slope) * ratio

@@ -10,17 +10,30 @@ from probflow.errors import ArgumentError, MissingDependency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of that size in inches; `save` writes it."""
+    return _new_figure(width, height).add_subplot()
+
+
+def new_panels(rows: int, cols: int, size: float, title: str | None = None) -> list[Axes]:
+    """The axes of a new figure of `rows` x `cols` squares of `size` inches, row by row."""
+    figure = _new_figure(cols * size, rows * (size + 0.3) + (0.4 if title else 0.0))
+    if title:
+        figure.suptitle(title)
+    return list(figure.subplots(rows, cols, squeeze=False).flat)
+
+
+def _new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency(
             'Pictures need matplotlib, which is not installed.\nInstall it:  python -m pip install "probflow-dsl[viz]"'
         ) from error
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(axes: Axes, path: str | PathLike[str], dpi: int = 120) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
 from probflow import domains
@@ -52,6 +53,25 @@ def test_the_search_finds_every_root_in_a_bounded_number_of_rounds(
     back, found = search(counted, function(z)[0])
     assert bool(found.all()) and rounds < 200
     assert_close(back, z, rtol=1e-9, atol=1e-9)
+
+
+def test_a_root_near_zero_has_all_its_digits() -> None:
+    z = torch.tensor([1e-12, -3e-14, 2e-20])
+    back, _ = search(lambda z: (z * (3 + z), (3 + 2 * z).log()), z * (3 + z))
+    assert_close(back, z, rtol=1e-14, atol=0)
+
+
+def test_an_ordinary_search_is_short() -> None:
+    map, rounds = LogisticsMap(), 0
+
+    def counted(z: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal rounds
+        rounds += 1
+        return map.forward_and_logdet(z, h)
+
+    h, z = torch.randn(1000, map.width, 3), torch.randn(1000, 3)
+    search(counted, map.forward_and_logdet(z, h)[0])
+    assert rounds <= 20
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-14), (torch.bfloat16, 0.05)])
@@ -110,6 +130,9 @@ class Squash(MonotoneMap):
     def forward(self, z: Tensor, h: Tensor) -> Tensor:
         return (z + h[:, 0]).sigmoid()
 
+    def log_derivative(self, z: Tensor, h: Tensor) -> Tensor:
+        return logsigmoid(z + h[:, 0]) + logsigmoid(-z - h[:, 0])
+
 
 class Saturated(MonotoneMap):
     """Onto (-1, 1), but it does not say so."""
@@ -132,8 +155,10 @@ def test_a_function_alone_makes_a_scalar_map(mode: Callable[[], object]) -> None
 
 def test_values_that_the_function_never_reaches_have_no_density() -> None:
     x, h = torch.tensor([[0.0], [1.0], [1.5], [-0.5], [0.25]]), torch.zeros(1, 1, 1)
+    x.requires_grad_()
     z, logdet = Squash().inverse_and_logdet(x, h)
     assert bool(z.isfinite().all())
+    assert (torch.autograd.grad(z.sum(), x)[0] != 0).squeeze(1).tolist() == [False, False, False, False, True]
     assert (logdet == -math.inf).squeeze(1).tolist() == [True, True, True, True, False]
     z, logdet = Saturated().inverse_and_logdet(x, h)
     assert bool(z.isfinite().all())

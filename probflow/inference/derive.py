@@ -1,0 +1,200 @@
+"""Derivations: from what was typed to what is computed, or from log p(x) to a bound, one rule a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probflow.distributions import Distribution, Marginal
+from probflow.errors import LossError
+from probflow.inference.simplify import Trace, simplify
+from probflow.losses.arithmetic import Elementwise, Sum
+from probflow.losses.labels import Labels
+from probflow.losses.latex import latex
+from probflow.losses.node import Loss, intern
+from probflow.losses.probability import ELBO, Expectation, KullbackLeibler, LogProb, Prob
+from probflow.losses.rules import RULES, bounds, densities
+from probflow.losses.rules.rule import Relation
+from probflow.losses.text import text
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a derivation: what the expression has become, and why."""
+
+    expression: Loss
+    relation: Relation
+    rule: str
+    """The name of a rule in ``probflow.losses.rules.RULES``, or a few words."""
+    remark: str = ""
+
+    @property
+    def equation(self) -> str:
+        """The rule in general, in LaTeX; empty where the step is in words."""
+        return RULES[self.rule].equation if self.rule in RULES else ""
+
+    @property
+    def condition(self) -> str:
+        """The side condition that was checked."""
+        return RULES[self.rule].condition if self.rule in RULES else ""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """An aligned sequence of equalities (and named bounds).
+
+    ``print(derivation)`` is plain text; in a notebook it is typeset; ``.latex()`` is the aligned block for a paper.
+    """
+
+    start: Loss
+    steps: tuple[Step, ...]
+    gap: Loss | None = None
+    """What a bound leaves out: start = result + gap."""
+
+    @property
+    def result(self) -> Loss:
+        """The last line."""
+        return self.steps[-1].expression if self.steps else self.start
+
+    def __str__(self) -> str:
+        labels = self._labels()
+        if not self.steps:
+            return f"   {text(self.start, labels)}\n   computed as typed: no rule applies"
+        shown = [text(step.expression, labels) for step in self.steps]
+        width = max(map(len, shown))
+        lines = [f"   {text(self.start, labels)}"]
+        for step, line in zip(self.steps, shown, strict=True):
+            why = step.rule + (f": {step.remark}" if step.remark else f" ({step.condition})" if step.condition else "")
+            lines.append(f"{step.relation:>2} {line:<{width}}   {why}")
+        if self.gap is not None:
+            lines.append(f"the gap: {text(self.gap, labels)}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def latex(self) -> str:
+        """An ``aligned`` block, without dollar signs."""
+        labels = self._labels()
+        rows = [rf"& {latex(self.start, labels)}"]
+        for step in self.steps:
+            sign = "=" if step.relation == "=" else r"\ge"
+            why = step.rule + (f": {step.remark}" if step.remark else "")
+            rows.append(rf"{sign}\;& {latex(step.expression, labels)} && \text{{{_plain(why)}}}")
+        return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
+    def _labels(self) -> Labels:
+        """One naming for all lines."""
+        expressions = [self.start, *(step.expression for step in self.steps)]
+        return Labels(intern(Sum, (1,) * len(expressions), tuple(expressions)))
+
+
+def derive(loss: Loss, to: str | None = None, q: Distribution | None = None, samples: int = 10) -> Derivation:
+    r"""The steps from `loss` as typed to what is computed; or, with `to`, from log p(x) to a bound.
+
+    to="elbo": :math:`\log p(x) \ge \mathbb E_q[\log p(x, z) - \log q(z \mid x)]`, with the gap KL[q || p(z|x)] named, and on to the
+    form that is computed.  to="jensen": the same bound by Jensen's inequality.  to="iwae": the importance-weighted bound with
+    K = `samples` (Burda et al., arXiv:1509.00519, eq. 8).  `loss` is then ``log(p.marginalize_var("z"))`` and `q` is over z.
+
+    Errors: LossError where `to` is unknown, `loss` is no marginal, or `q` is not over what was integrated out.
+
+    >>> from probflow.distributions import Normal
+    >>> from probflow.losses import ELBO
+    >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
+    >>> q = Normal("q(z | x)", loc="x", scale=1.0)
+    >>> print(derive(ELBO(p, q)))
+       E_q(z|x)[log p(x,z) - log q(z|x)]
+     = E_q(z|x)[log p(x|z) + log p(z) - log q(z|x)]   log of a product
+     = E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)]      log-ratio to KL (nothing that p conditions on is drawn below z in q: d-separation)
+    """
+    if to is None:
+        if q is not None:
+            raise LossError('derive takes q together with to: derive(log(p.marginalize_var("z")), to="elbo", q=q).')
+        trace = Trace(loss)
+        simplify(loss, trace)
+        return Derivation(loss, tuple(Step(whole, "=", name) for name, whole in trace.steps))
+    ways = {"elbo": _elbo, "jensen": _jensen, "iwae": _iwae}
+    if to not in ways:
+        raise LossError(f"derive knows no way to {to!r}; it knows {', '.join(map(repr, ways))}.")
+    marginal = _marginal(loss)
+    if q is None or set(q.var) != set(marginal.gone):
+        shown = "none" if q is None else str(q.statement)
+        raise LossError(
+            f"derive({loss}, to={to!r}) needs a q over {', '.join(marginal.gone)}, which was integrated out of "
+            f"{marginal.joint.statement}; got {shown}."
+        )
+    return ways[to](loss, marginal, q, samples)
+
+
+def _marginal(loss: Loss) -> Marginal:
+    if isinstance(loss, LogProb) and len(loss.p.factors) == 1 and isinstance(loss.p.factors[0], Marginal):
+        return loss.p.factors[0]
+    raise LossError(f'derive(..., to=...) starts from the logarithm of a marginal, log(p.marginalize_var("z")), got {loss}.')
+
+
+def _elbo(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Derivation:
+    true = densities.posterior_of(marginal)
+    joint, posterior, log_q = LogProb(marginal.joint), LogProb(true), LogProb(q)
+    steps: list[Step] = []
+
+    def line(expression: Loss, rule: str, relation: Relation = "=", remark: str = "") -> Loss:
+        steps.append(Step(expression, relation, rule, remark))
+        return expression
+
+    names = ", ".join(marginal.gone)
+    line(
+        Expectation(q, loss),
+        "Rao-Blackwellisation",
+        remark=f"read backwards: {q.statement} integrates to 1, and {loss} has no {names}",
+    )
+    line(Expectation(q, intern(Sum, (1, -1), (joint, posterior))), "Bayes' rule")
+    both = intern(Sum, (1, -1, 1, -1), (joint, log_q, log_q, posterior))
+    line(Expectation(q, both), "cancellation", remark=f"read backwards: log {q.statement} subtracted and added")
+    bound = ELBO(marginal.joint, q)
+    ratio = Expectation(q, intern(Sum, (1, -1), (log_q, posterior)))
+    line(intern(Sum, (1, 1), (bound, ratio)), "linearity", remark="the first two terms, the last two terms")
+    gap = KullbackLeibler(q, true)
+    line(intern(Sum, (1, 1), (bound, gap)), "definition of KL", remark="read backwards")
+    line(bound, bounds.drop_kl.name, ">=", f"equal where {q.statement} is the posterior; this is the evidence lower bound")
+    return Derivation(loss, (*steps, *_computed(bound)), gap)
+
+
+def _jensen(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Derivation:
+    weighted = Elementwise("log", Expectation(q, Prob(marginal.joint) / Prob(q)))
+    steps = [
+        Step(weighted, "=", "importance weighting", f"the integral over {', '.join(marginal.gone)} as a mean under q"),
+        Step(ELBO(marginal.joint, q), ">=", bounds.jensen.name),
+    ]
+    gap = KullbackLeibler(q, densities.posterior_of(marginal))
+    return Derivation(loss, (*steps, *_computed(ELBO(marginal.joint, q))), gap)
+
+
+def _iwae(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Derivation:
+    one = Elementwise("log", Expectation(q, Prob(marginal.joint) / Prob(q)))
+    log_weight = intern(Sum, (1, -1), (LogProb(marginal.joint), LogProb(q)))
+    many = Elementwise("log", Expectation(q, Elementwise("exp", log_weight), samples))
+    steps = [
+        Step(one, "=", "importance weighting", f"the integral over {', '.join(marginal.gone)} as a mean under q"),
+        Step(
+            many,
+            ">=",
+            bounds.jensen.name,
+            f"the mean of K = {samples} draws inside the logarithm; in expectation, and tighter the larger K is",
+        ),
+    ]
+    return Derivation(loss, tuple(steps))
+
+
+def _computed(bound: Loss) -> list[Step]:
+    """On to what is computed."""
+    trace = Trace(bound)
+    simplify(bound, trace)
+    return [Step(whole, "=", name) for name, whole in trace.steps]
+
+
+def _plain(words: str) -> str:
+    """Words that may stand in ``\\text{...}``."""
+    for character in "\\{}_^&%$#~":
+        words = words.replace(character, "" if character in "\\{}" else f"\\{character}" if character in "_&%$#" else " ")
+    return words

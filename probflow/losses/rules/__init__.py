@@ -1,0 +1,8 @@
+"""Rewriting rules, each a small object: ``RULES["log of a product"]``."""
+
+from __future__ import annotations
+
+from probflow.losses.rules import bounds, densities, divergences, expectations, sums
+from probflow.losses.rules.rule import RULES, Rule
+
+__all__ = ["RULES", "Rule", "bounds", "densities", "divergences", "expectations", "sums"]
