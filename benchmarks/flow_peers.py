@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +43,13 @@ class WithContext(nn.Module):
         return self.net(x)
 
 
+def _wide(size: Size, inputs: int, outputs: int) -> nn.Module:
+    """A network that says how wide it is: logits of splines are then divided by the root of that."""
+    net = WithContext(dense(inputs, size.hidden, outputs))
+    net.hidden_features = size.hidden[-1]  # type: ignore[assignment]
+    return net
+
+
 def _halves(size: Size) -> Iterator[Tensor]:
     """Per layer, in the generative order: which features change."""
     first = torch.arange(size.features) < size.features - size.features // 2
@@ -59,10 +69,7 @@ def _zuko(flow: nn.Module, checked: bool) -> Peer:
     return Peer(lambda x: flow().log_prob(x), lambda count: flow().sample((count,)), list(flow.parameters()), checked)
 
 
-def _zuko_couplings(size: Size, **univariate: object) -> Peer | None:
-    zuko = peers.zuko()
-    if zuko is None:
-        return None
+def _zuko_couplings(zuko: SimpleNamespace, size: Size, **univariate: object) -> Peer:
     # Its transforms map x to z, in the order of the list.
     layers = [
         zuko.coupling.GeneralCouplingTransform(size.features, mask=~changed, hidden_features=size.hidden, **univariate)
@@ -74,59 +81,46 @@ def _zuko_couplings(size: Size, **univariate: object) -> Peer | None:
     return _zuko(zuko.lazy.Flow(layers, base), zuko.checked)
 
 
-def zuko_realnvp(size: Size) -> Peer | None:
+def zuko_realnvp(zuko: SimpleNamespace, size: Size) -> Peer:
     """Its log-scale is softly clamped to ±6.9 by a rational function, instead of to ±2 by tanh."""
-    return _zuko_couplings(size)
+    return _zuko_couplings(zuko, size)
 
 
-def zuko_maf(size: Size) -> Peer | None:
+def zuko_maf(zuko: SimpleNamespace, size: Size) -> Peer:
     """Its log-scale is clamped as in its RealNVP; natural and reverse order take turns, as here."""
-    zuko = peers.zuko()
-    if zuko is None:
-        return None
     flow = zuko.flows.MAF(size.features, transforms=size.layers, hidden_features=size.hidden)
     return _zuko(flow, zuko.checked)
 
 
-def zuko_nsf(size: Size) -> Peer | None:
+def zuko_nsf(zuko: SimpleNamespace, size: Size) -> Peer:
     """The bins of its splines are kept from vanishing by clamping logits, instead of by a least share.  Its ready-made NSF with
     passes=2 is the same flow on masked networks of the whole width; this is its coupling.
     """
-    zuko = peers.zuko()
-    if zuko is None:
-        return None
     shapes = [(size.bins,), (size.bins,), (size.bins - 1,)]
-    return _zuko_couplings(size, univariate=zuko.transforms.MonotonicRQSTransform, shapes=shapes)
+    return _zuko_couplings(zuko, size, univariate=zuko.transforms.MonotonicRQSTransform, shapes=shapes)
 
 
 # ---------------------------------------------------------------------- nflows
 
 
-def _nflows(layers: list[nn.Module], event: tuple[int, ...], checked: bool) -> Peer:
+def _nflows(nflows: SimpleNamespace, layers: list[nn.Module], event: tuple[int, ...]) -> Peer:
     """Its transforms map x to z, in the order of the list."""
-    nflows = peers.nflows()
     transform = layers[0] if len(layers) == 1 else nflows.transforms.CompositeTransform(layers)
     flow = nflows.flows.Flow(transform, nflows.distributions.StandardNormal(event))
-    return Peer(flow.log_prob, flow.sample, list(flow.parameters()), checked)
+    return Peer(flow.log_prob, flow.sample, list(flow.parameters()), nflows.checked)
 
 
-def nflows_realnvp(size: Size) -> Peer | None:
+def nflows_realnvp(nflows: SimpleNamespace, size: Size) -> Peer:
     """Its scale is σ(· + 2) + 0.001, instead of the exponential of a number within ±2."""
-    nflows = peers.nflows()
-    if nflows is None:
-        return None
     layers = [
         nflows.transforms.AffineCouplingTransform(changed.long(), lambda i, o: WithContext(dense(i, size.hidden, o)))
         for changed in reversed([*_halves(size)])
     ]
-    return _nflows(layers, size.event, nflows.checked)
+    return _nflows(nflows, layers, size.event)
 
 
-def nflows_maf(size: Size) -> Peer | None:
+def nflows_maf(nflows: SimpleNamespace, size: Size) -> Peer:
     """Its scale is a softplus, its hidden layers all have one width."""
-    nflows = peers.nflows()
-    if nflows is None:
-        return None
     layers: list[nn.Module] = []
     for _ in range(size.layers):
         layers += [
@@ -135,36 +129,24 @@ def nflows_maf(size: Size) -> Peer | None:
             ),
             nflows.transforms.ReversePermutation(size.features),
         ]
-    return _nflows(layers[:-1], size.event, nflows.checked)
+    return _nflows(nflows, layers[:-1], size.event)
 
 
-def nflows_nsf(size: Size) -> Peer | None:
-    """The same splines.  Its networks say how wide they are, and its logits are then divided by the root of that."""
-    nflows = peers.nflows()
-    if nflows is None:
-        return None
-
-    def network(inputs: int, outputs: int) -> nn.Module:
-        made = WithContext(dense(inputs, size.hidden, outputs))
-        made.hidden_features = size.hidden[-1]  # type: ignore[assignment]
-        return made
-
+def nflows_nsf(nflows: SimpleNamespace, size: Size) -> Peer:
+    """The same splines, but for the division of the logits."""
     layers = [
         nflows.transforms.PiecewiseRationalQuadraticCouplingTransform(
-            changed.long(), network, num_bins=size.bins, tails="linear", tail_bound=5.0
+            changed.long(), partial(_wide, size), num_bins=size.bins, tails="linear", tail_bound=5.0
         )
         for changed in reversed([*_halves(size)])
     ]
-    return _nflows(layers, size.event, nflows.checked)
+    return _nflows(nflows, layers, size.event)
 
 
-def nflows_glow(size: ImageSize) -> Peer | None:
+def nflows_glow(nflows: SimpleNamespace, size: ImageSize) -> Peer:
     """The scale of its couplings as in its RealNVP; what is sliced off is standard normal, not conditional on the rest; its 1×1
     convolutions start as permutations.
     """
-    nflows = peers.nflows()
-    if nflows is None:
-        return None
     t = nflows.transforms
     flow = t.MultiscaleCompositeTransform(size.levels)
     shape = size.event
@@ -180,7 +162,7 @@ def nflows_glow(size: ImageSize) -> Peer | None:
                 t.AffineCouplingTransform(changed.long(), lambda i, o: WithContext(convolutions(i, size.hidden, o))),
             ]
         shape = flow.add_transform(t.CompositeTransform(layers), shape)
-    return _nflows([flow], (math.prod(size.event),), nflows.checked)
+    return _nflows(nflows, [flow], (math.prod(size.event),))
 
 
 # ---------------------------------------------------------------------- normflows
@@ -190,11 +172,8 @@ def _normflows(flow: nn.Module, checked: bool) -> Peer:
     return Peer(flow.log_prob, lambda count: flow.sample(count)[0], list(flow.parameters()), checked)
 
 
-def normflows_realnvp(size: Size) -> Peer | None:
+def normflows_realnvp(nf: SimpleNamespace, size: Size) -> Peer:
     """Its log-scale is not clamped; a permutation swaps the halves between the couplings."""
-    nf = peers.normflows()
-    if nf is None:
-        return None
     half = size.features // 2
     layers: list[nn.Module] = []
     for _ in range(size.layers):
@@ -204,21 +183,14 @@ def normflows_realnvp(size: Size) -> Peer | None:
     return _normflows(nf.nf.NormalizingFlow(base, layers), nf.checked)
 
 
-def normflows_nsf(size: Size) -> Peer | None:
-    """The same splines, without the wrapper that adds residual networks of three layers, and splines of the untouched half."""
-    nf = peers.normflows()
-    if nf is None:
-        return None
-
-    def network(inputs: int, outputs: int) -> nn.Module:
-        made = WithContext(dense(inputs, size.hidden, outputs))
-        made.hidden_features = size.hidden[-1]  # type: ignore[assignment]
-        return made
-
+def normflows_nsf(nf: SimpleNamespace, size: Size) -> Peer:
+    """The same splines, but for the division of the logits.  Its wrapper (`CoupledRationalQuadraticSpline`) would put residual
+    networks of three layers in front, and splines on the untouched half.
+    """
     layers = [
         nf.flows.Reverse(  # from x to z
             nf.coupling.PiecewiseRationalQuadraticCoupling(
-                changed.long(), network, num_bins=size.bins, tails="linear", tail_bound=5.0
+                changed.long(), partial(_wide, size), num_bins=size.bins, tails="linear", tail_bound=5.0
             )
         )
         for changed in _halves(size)
@@ -227,11 +199,8 @@ def normflows_nsf(size: Size) -> Peer | None:
     return _normflows(nf.nf.NormalizingFlow(base, layers), nf.checked)
 
 
-def normflows_glow(size: ImageSize) -> Peer | None:
+def normflows_glow(nf: SimpleNamespace, size: ImageSize) -> Peer:
     """The log-scale of its couplings is not clamped; what is sliced off is normal, not conditional on the rest."""
-    nf = peers.normflows()
-    if nf is None:
-        return None
     bases, merges, levels = [], [], []
     channels, height, width = size.event
     for i in range(size.levels):
@@ -249,11 +218,8 @@ def normflows_glow(size: ImageSize) -> Peer | None:
 # ---------------------------------------------------------------------- FrEIA
 
 
-def freia_realnvp(size: Size) -> Peer | None:
-    """The same flow: each of its blocks is two couplings."""
-    freia = peers.freia()
-    if freia is None:
-        return None
+def freia_realnvp(freia: SimpleNamespace, size: Size) -> Peer:
+    """The same flow but for signs (it multiplies from x to z): each of its blocks is two couplings, so `layers` is even."""
     flow = freia.framework.SequenceINN(size.features)
     for _ in range(size.layers // 2):
         flow.append(
@@ -276,48 +242,38 @@ def freia_realnvp(size: Size) -> Peer | None:
 # ---------------------------------------------------------------------- Pyro
 
 
-def _pyro(transforms: list[object], modules: list[nn.Module], size: Size) -> Peer:
-    pyro = peers.pyro()
+def _pyro(pyro: SimpleNamespace, transforms: list[object], modules: list[nn.Module], size: Size) -> Peer:
     base = pyro.distributions.Normal(torch.zeros(size.features), torch.ones(size.features)).to_event(1)
     flow = pyro.distributions.TransformedDistribution(base, transforms)
 
     def log_prob(x: Tensor) -> Tensor:
         flow.clear_cache()  # as its tutorials do after every step
-        return flow.log_prob(x)
+        return flow.log_prob(x.detach())  # a new object, as a data loader gives: it remembers values by identity
 
     return Peer(log_prob, lambda count: flow.sample((count,)), list(nn.ModuleList(modules).parameters()), pyro.checked)
 
 
-def pyro_realnvp(size: Size) -> Peer | None:
+def pyro_realnvp(pyro: SimpleNamespace, size: Size) -> Peer:
     """Its log-scale is clipped to [-5, 3]; a permutation swaps the halves between the couplings."""
-    pyro = peers.pyro()
-    if pyro is None:
-        return None
     t = pyro.transforms
     half = size.features // 2
     layers = [t.affine_coupling(size.features, [*size.hidden], split_dim=size.features - half) for _ in range(size.layers)]
     transforms = [step for layer in layers for step in (layer, t.Permute(_swap(size)))]
-    return _pyro(transforms, layers, size)
+    return _pyro(pyro, transforms, layers, size)
 
 
-def pyro_maf(size: Size) -> Peer | None:
+def pyro_maf(pyro: SimpleNamespace, size: Size) -> Peer:
     """Its log-scale is clipped to [-5, 3]; its autoregression is one of IAF, here turned around."""
-    pyro = peers.pyro()
-    if pyro is None:
-        return None
     layers = []
     for i in range(size.layers):
         order = torch.arange(size.features)
         net = pyro.nn.AutoRegressiveNN(size.features, [*size.hidden], permutation=order.flip(0) if i % 2 else order)
         layers.append(pyro.transforms.AffineAutoregressive(net))
-    return _pyro([layer.inv for layer in layers], layers, size)
+    return _pyro(pyro, [layer.inv for layer in layers], layers, size)
 
 
-def pyro_nsf(size: Size) -> Peer | None:
+def pyro_nsf(pyro: SimpleNamespace, size: Size) -> Peer:
     """Its splines map z to x, so that a density solves the quadratic equation; a permutation swaps the halves."""
-    pyro = peers.pyro()
-    if pyro is None:
-        return None
     half, layers = size.features // 2, []
     for _ in range(size.layers):
         net = pyro.nn.DenseNN(
@@ -329,10 +285,10 @@ def pyro_nsf(size: Size) -> Peer | None:
             )
         )
     transforms = [step for layer in layers for step in (layer, pyro.transforms.Permute(_swap(size)))]
-    return _pyro(transforms, [layer.upper_spline.nn for layer in layers], size)
+    return _pyro(pyro, transforms, [layer.upper_spline.nn for layer in layers], size)
 
 
-PEERS: dict[str, dict[str, Callable[..., Peer | None]]] = {
+PEERS: dict[str, dict[str, Callable[[SimpleNamespace, Any], Peer]]] = {
     "realnvp": {
         "zuko": zuko_realnvp,
         "nflows": nflows_realnvp,
@@ -344,3 +300,13 @@ PEERS: dict[str, dict[str, Callable[..., Peer | None]]] = {
     "nsf": {"zuko": zuko_nsf, "nflows": nflows_nsf, "normflows": normflows_nsf, "Pyro": pyro_nsf},
     "glow": {"nflows": nflows_glow, "normflows": normflows_glow},
 }
+"""By flow and library; in the order of the table's columns."""
+
+LOADERS = dict(zip(peers.NAMES, peers.ALL, strict=True))
+
+
+def build(kind: str, library: str, size: Size | ImageSize) -> Peer | None:
+    """The flow of a library; None where it has none, or is not installed."""
+    make = PEERS[kind].get(library)
+    modules = None if make is None else LOADERS[library]()
+    return None if make is None or modules is None else make(modules, size)

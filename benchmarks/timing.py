@@ -23,6 +23,9 @@ CHECKED: bool = td.Distribution._validate_args
 PATIENCE = 4.0
 """A contestant this many times slower than the first one sits out rounds, so that it does not take all the time."""
 
+SLOW = 2.0
+"""A step of this many seconds is warmed up once only."""
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -104,7 +107,9 @@ def time_turns(contestants: Sequence[Contestant], rounds: int, seed: int = 0) ->
     once = {}
     for contestant in contestants:
         with argument_checks(contestant.checked):
-            once[contestant.name] = min(_seconds(contestant) for _ in range(1 + warm))
+            first = _seconds(contestant)
+            # what takes seconds needs no more warming up
+            once[contestant.name] = min([first, *(_seconds(contestant) for _ in range(warm if first < SLOW else 0))])
     shortest = once[contestants[0].name]
     pause = {name: max(1, int(seconds / shortest / PATIENCE)) for name, seconds in once.items()}
     times: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}

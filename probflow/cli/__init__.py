@@ -1,4 +1,4 @@
-"""The command line: ``probflow demo cvae``.  It parses, calls and prints; the models are in ``cvae.py``."""
+"""The command line: ``probflow demo cvae|flow|glow|vae-flow``.  It parses, calls and prints; the models are in files of their names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from probflow.cli import run_cvae, run_flow
+from probflow.cli import run_cvae, run_flow, run_glow, run_vae_flow
 from probflow.errors import ProbflowError
 
 DEMOS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "cvae": ("a conditional VAE on real handwritten digits", run_cvae.add_options, run_cvae.run),
     "flow": ("a normalizing flow on a density on the plane", run_flow.add_options, run_flow.run),
+    "glow": ("a multi-scale flow on real handwritten digits", run_glow.add_options, run_glow.run),
+    "vae-flow": ("a VAE on digits with flows as prior and posterior", run_vae_flow.add_options, run_vae_flow.run),
 }
 """Name -> what it is, its options, how it is run."""
 

@@ -32,7 +32,7 @@ SPLIT_SEED = 0  # not --seed: results of several seeds compare, and a resumed ru
 
 
 def add_training_options(
-    parser: argparse.ArgumentParser, demo: str, epochs: int | str, batch_size: int, lr: float, hidden: Sequence[int]
+    parser: argparse.ArgumentParser, demo: str, epochs: int | str, batch_size: int, lr: float, hidden: int | Sequence[int]
 ) -> None:
     """The options that every demo has; `epochs` is the default, or a text that says what it depends on."""
     parser.add_argument(
@@ -43,7 +43,10 @@ def add_training_options(
         help="passes over the data in all" + ("" if isinstance(epochs, int) else f" (default: {epochs})"),
     )
     parser.add_argument("--batch-size", type=count, default=batch_size, metavar="N", help="rows per step")
-    parser.add_argument("--hidden", type=widths, default=tuple(hidden), metavar="N,N", help="widths of the hidden layers")
+    if isinstance(hidden, int):
+        parser.add_argument("--hidden", type=count, default=hidden, metavar="N", help="channels of the hidden layers")
+    else:
+        parser.add_argument("--hidden", type=widths, default=tuple(hidden), metavar="N,N", help="widths of the hidden layers")
     parser.add_argument("--lr", type=rate, default=lr, help="learning rate of Adam")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the first weights and of every draw")

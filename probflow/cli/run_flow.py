@@ -19,6 +19,7 @@ from probflow.models import Model
 
 TEST_POINTS = 10_000
 KNOWN_ENTROPY = {"checkerboard": math.log(32.0)}  # uniform on an area of 32
+RESOLUTION = 200  # pixels along one side of a field
 CLIP = 5.0  # of the gradient's norm: edges of a density make rare, steep steps
 
 
@@ -27,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", choices=tuple(data.TOYS), default="moons", help="the density that the points come from")
     parser.add_argument("--model", choices=tuple(MODELS), default="nsf", help="the flow")
     parser.add_argument("--points", type=count, default=50_000, metavar="N", help="points to learn from")
-    add_training_options(parser, "flow", 20, 500, 3e-3, (64, 64))
+    add_training_options(parser, "flow", 40, 500, 3e-3, (64, 64))
     parser.add_argument("--animate", action="store_true", help="also write training.gif, one picture per epoch")
 
 
@@ -80,7 +81,7 @@ class Film:
         self.frames: list[Tensor] = []
 
     def __call__(self, model: Model, epoch: int, logs: Mapping[str, float]) -> None:
-        self.frames.append(viz.log_density_grid(self.p, resolution=140).exp())
+        self.frames.append(viz.log_density_grid(self.p, resolution=RESOLUTION).exp())
 
 
 def _pictures(p: Flow, test: Mapping[str, Tensor], model: Model, out: Path, title: str) -> list[Path]:
@@ -88,17 +89,17 @@ def _pictures(p: Flow, test: Mapping[str, Tensor], model: Model, out: Path, titl
     written = [viz.save(viz.loss_curve(history, title=str(model.loss)), out / "loss.png")]
     device = next(p.parameters()).device
     with torch.no_grad():
-        steps = viz.layers_to_draw(p, 7)
+        steps = viz.layers_to_draw(p, 8)
         axes = viz.panels(math.ceil((4 + len(steps)) / 4), 4, title=title)
         x = test["x"][:3000]
         samples = p.sample(batch_n=3000)["x"]
         viz.scatter(x, ax=axes[0], title="data")
-        viz.density(p, ax=axes[1], title="p(x)")
-        viz.density(p, ax=axes[2], log=True, samples=samples[:1000], title="log p(x), and samples")
+        viz.density(p, resolution=RESOLUTION, ax=axes[1], title="p(x)")
+        viz.density(p, resolution=RESOLUTION, log=True, ax=axes[2], samples=samples[:1000], title="log p(x), and samples")
         noise = p.to_noise({"x": x.to(device)})["z"]
         viz.scatter(noise, colors=viz.angles(x), rings=(1, 2, 3), ax=axes[3], title="noise <- data, coloured by angle of x")
         for step, ax in zip(steps, axes[4:], strict=False):
-            viz.warped_grid(p, step, ax=ax, title="noise z" if step == 0 else f"after layer {step} of {len(p.transform)}")
+            viz.warped_grid(p, step, ax=ax, title="noise z" if step == 0 else f"after layer {step} of {steps[-1]}")
         for ax in axes[4 + len(steps) :]:
             ax.set_axis_off()
     return [viz.save(axes[0], out / "density.png"), *written]

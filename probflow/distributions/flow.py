@@ -190,7 +190,9 @@ class Flow(Factor):
 
     def describe(self) -> str:
         transform = self.transform
-        layers = f"{len(transform)} layers" if isinstance(transform, Compose) else transform._title()
+        layers = (
+            f"{len(transform)} layer{'s' * (len(transform) != 1)}" if isinstance(transform, Compose) else transform._title()
+        )
         parts = [f"flow of {layers} on {self.base.statement}, {self.base.describe()}"]
         if transform.inverse_cost != "one pass":
             parts.append(f"density {transform.inverse_cost}")

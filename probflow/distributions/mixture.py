@@ -131,8 +131,8 @@ class MixtureModel(Factor):
                 part.check_density()
             except NoDensity:
                 raise NoDensity(
-                    f"The mixture {self.statement} has no density: its component {part.describe()} has none at given values, and "
-                    "what one component draws is a given value to the others.\n"
+                    f"The mixture {self.statement} has no density: its component {part.statement} ({part.describe()}) has none at "
+                    "given values, and what one component draws is a given value to the others.\n"
                     "Take components whose densities can be computed everywhere; of a transform without an inverse, transform.inv."
                 ) from None
 

@@ -172,7 +172,8 @@ class MixtureBound(Bound):
         self, statement: Statement, states: Tensor, values: tuple[Tensor, ...], leads: tuple[int, ...]
     ) -> FiniteBound:
         r"""p(z = k | x), the normalised :math:`w_k\,p_k(x)`, over the given states ``(K, *event)`` of z."""
-        return FiniteBound(statement, [states], self.log_joint(values, leads, check=False).log_softmax(0))
+        log_joint = self.log_joint(values, leads, check=False)
+        return FiniteBound(statement, [states.to(log_joint.dtype)], log_joint.log_softmax(0))
 
 
 def _padded(tensor: Tensor, dims: int) -> Tensor:

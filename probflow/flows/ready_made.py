@@ -94,8 +94,9 @@ def _read(common: Common, title: str) -> _Said:
 
 
 def standard_normal(shape: Shape, statement: Statement) -> Normal:
-    """N(0, I) under a name that is not the flow's own: z for p(x), z_0 for p(z)."""
-    name = "z_0" if statement.var == ("z",) else "z"
+    """N(0, I) under a name that the statement does not have: z for p(x), z_0 for p(z) and p(x | z)."""
+    taken = statement.var + statement.cond_var
+    name = "z" if "z" not in taken else next(f"z_{i}" for i in range(len(taken) + 1) if f"z_{i}" not in taken)
     return Normal(var=[name], name=statement.name, loc=0.0, scale=1.0, features_shape=shape)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -242,9 +242,7 @@ class FactorGraph:
 
     def __str__(self) -> str:
         labels = {v: f"{v} (given)" for v in self._cond_var} | {v: v for v in self._var}
-        rows = {label: self.children(v) for v, label in labels.items() if self._graph.out_degree(v)}
-        width = max(map(len, rows), default=0)
-        return "\n".join([self._formula(), *(f"  {label:<{width}} --> {', '.join(to)}" for label, to in rows.items())])
+        return "\n".join([self._formula(), *arrows({label: self.children(v) for v, label in labels.items()})])
 
     def __repr__(self) -> str:
         return f"FactorGraph({' '.join(map(str, self._factors))})"
@@ -254,3 +252,13 @@ class FactorGraph:
 
     def __hash__(self) -> int:
         return hash((FactorGraph, self._factors))
+
+
+def arrows(rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """A graph as lines of text, ``from --> to, to``; what has no successor has no line.
+
+    >>> arrows({"z": ["x"], "theta": ["x", "y"], "x": []})
+    ['  z     --> x', '  theta --> x, y']
+    """
+    width = max((len(label) for label, to in rows.items() if to), default=0)
+    return [f"  {label:<{width}} --> {', '.join(to)}" for label, to in rows.items() if to]

@@ -148,9 +148,12 @@ def terms(loss: Loss, values: Values) -> dict[str, Tensor]:
 
 
 @evaluation.plan.register
-def plan(loss: Loss) -> Program:
-    """The program that computes `loss`."""
-    return program_for(loss)
+def plan(loss: Loss, values: Values | None = None) -> Program:
+    """The program that computes `loss`; with example values also the shapes."""
+    if values is None:
+        return program_for(loss)
+    program, _ = _retried(loss, values, lambda program: program.with_example(values, modules(loss)))
+    return _
 
 
 class LossModule(nn.Module):

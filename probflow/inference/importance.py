@@ -77,9 +77,8 @@ def importance(
         parts = [_log_weights(p, q, known, batch, min(chunk, samples - start)) for start in range(0, samples, chunk)]
     weights = torch.cat(parts)
     total = weights.logsumexp(0)
-    share = torch.where(total == -torch.inf, -torch.inf, weights - total)  # no draw where p is positive: nothing is known
-    squares = share.exp().square().sum(0)
-    effective = torch.where(squares > 0, 1 / squares, 0.0)
+    squares = (weights - total).exp().square().sum(0)
+    effective = torch.where(squares > 0, 1 / squares, 0.0)  # NaN where no draw has any weight: nothing is known
     error = (1 / effective - 1 / samples).clamp(min=0).sqrt() if samples > 1 else torch.full_like(total, torch.inf)
     return ImportanceEstimate(total - math.log(samples), effective, error, weights)
 

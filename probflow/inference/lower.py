@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import singledispatch
@@ -15,12 +14,11 @@ from probflow.distributions.values import fold
 from probflow.errors import LossError, NetworkError, ShapeError
 from probflow.inference.axes import Slot, union
 from probflow.inference.closed_forms import has_entropy, kl_formula
-from probflow.inference.estimators import score_logarithm, score_surrogate, weighted_sum
+from probflow.inference.expectation import expectation
 from probflow.inference.planner import Env, Planner
 from probflow.inference.program import BATCH
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
 from probflow.losses.change_of_variables import LogDet, NoiseLogProb
-from probflow.losses.free import free_variables
 from probflow.losses.node import Loss
 from probflow.losses.probability import Entropy, Expectation, KullbackLeibler, LogProb, Prob
 from probflow.losses.scalars import Constant, Function, Parameter, Trainable
@@ -59,7 +57,7 @@ def _(node: Constant, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: Trainable, planner: Planner, env: Env) -> Slot:
     tensor = node.tensor
-    return planner.op("constant", id(tensor), (), lambda: tensor.reshape(()), (), batched=False)
+    return planner.op("constant", id(tensor), (), lambda: tensor.reshape(()), (), batched=False, about=(tensor,))
 
 
 @lower.register
@@ -111,139 +109,13 @@ def _(node: Entropy, planner: Planner, env: Env) -> Slot:
         bound.axes,
         text=f"H[{planner.labels.text(p)}]",
         note="closed form",
+        about=(p,),
     )
 
 
 @lower.register
 def _(node: Expectation, planner: Planner, env: Env) -> Slot:
-    return _expectation(node, node.f, planner, env, logarithmic=False)
-
-
-def _expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, logarithmic: bool) -> Slot:
-    """E_q[f], or log E_q[exp g] with `body_node` g, which is averaged in log space: exp(-1000) is 0, its logarithm is not."""
-    q, inner = node.q, env
-    used = free_variables(node.f)
-    axes = planner.sample_axes(q, tuple(n for n in used if n not in q.var), node.sample_shape, env)
-    sums: list[tuple[Slot, Any]] = []
-    scores: list[Slot] = []
-    for place in q.graph.order:
-        factor = q.factors[place]
-        factor.check_sampler()
-        how = planner.choose(factor, node.sample_shape, node.estimator)
-        if how == "enumerate":
-            inner, log_weight, axis = planner.enumerate(factor, inner, asked=node.estimator == "enumerate")
-            sums.append((log_weight, axis))
-        else:
-            inner, log_q = planner.draw(factor, inner, axes, how == "pathwise")
-            if log_q is not None:
-                scores.append(log_q)
-    mine = [inner.bound[n] for n in q.var]
-    inner = replace(
-        inner,
-        draws=env.draws.union(*(slot.draws for slot in mine)),
-        axes=env.axes.union(*(slot.axes for slot in mine)),
-    )
-    body = lower(body_node, planner, inner)
-    if logarithmic:
-        body = planner.plain(body)
-    scores = [log_q for log_q in scores if log_q.draws & body.draws]
-    if not logarithmic:
-        for log_q in scores:
-            body = _scored(planner, body, log_q, axes)
-    for log_weight, axis in reversed(sums):
-        if axis in body.axes:
-            body = _summed(planner, body, log_weight, axis, logarithmic)
-    average = _averaged(planner, body, axes, text(node, planner.labels), logarithmic)
-    if logarithmic:
-        for log_q in scores:
-            average = _scored_logarithm(planner, average, body, log_q, axes)
-    return average
-
-
-def _scored_logarithm(planner: Planner, average: Slot, body: Slot, log_q: Slot, axes: tuple[Any, ...]) -> Slot:
-    """The same for log-mean-exp, a function of all samples together: all of their scores are weighted with its value."""
-    full = union(body.axes, log_q.axes)
-    samples = tuple(full.index(axis) for axis in axes if axis in body.axes)
-    own = tuple(place for place, axis in enumerate(full) if axis not in average.axes and axis not in axes)
-    dims, batched = len(full) + 1, body.batched
-
-    def run(value: Tensor, cost: Tensor, log_prob: Tensor) -> Tensor:
-        return score_logarithm(value, cost, log_prob, dims, samples, own, batched)
-
-    slots = (average, planner.aligned(body, full), planner.aligned(log_q, full))
-    return planner.op(
-        "score", ("log", samples, own, batched), slots, run, average.axes, batched=batched,
-        text="score-function gradient", note="unbiased, value unchanged",
-    )  # fmt: skip
-
-
-def _scored(planner: Planner, body: Slot, log_q: Slot, axes: tuple[Any, ...]) -> Slot:
-    full = union(body.axes, log_q.axes)
-    dims = tuple(full.index(axis) for axis in axes)
-    batched = body.batched
-
-    def run(cost: Tensor, log_prob: Tensor) -> Tensor:
-        return score_surrogate(cost, log_prob, dims, batched)
-
-    slots = (planner.aligned(body, full), planner.aligned(log_q, full))
-    slot = planner.op(
-        "score",
-        (dims, batched),
-        slots,
-        run,
-        full,
-        batched=batched,
-        text="score-function gradient",
-        note="unbiased, value unchanged",
-    )
-    return replace(slot, negated=body.negated)
-
-
-def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithmic: bool) -> Slot:
-    full = union(body.axes, log_weight.axes)
-    dim = full.index(axis) - len(full) - (1 if body.batched else 0)
-    rest = tuple(a for a in full if a != axis)
-    if not body.batched:
-        raise LossError(
-            "A sum over the states of a finite variable cannot hold .mean() or .sum() over the batch: put them outside the expectation."
-        )
-
-    def run(weight: Tensor, cost: Tensor) -> Tensor:
-        if cost.dim() < weight.dim():
-            cost = cost.expand(weight.shape)
-        if weight.dim() < cost.dim():
-            weight = weight.expand(cost.shape)
-        return (weight + cost).logsumexp(dim) if logarithmic else weighted_sum(weight, cost, dim)
-
-    slots = (planner.aligned(log_weight, full), planner.aligned(body, full))
-    slot = planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
-    return replace(slot, negated=body.negated)
-
-
-def _averaged(planner: Planner, body: Slot, axes: tuple[Any, ...], shown: str, logarithmic: bool) -> Slot:
-    present = tuple(axis for axis in axes if axis in body.axes)
-    if not present:
-        return body
-    dims = tuple(body.axes.index(axis) for axis in present)
-    rest = tuple(axis for axis in body.axes if axis not in present)
-    if not logarithmic:
-        shown = f"-{shown}" if body.negated else shown
-        slot = planner.op(
-            "average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples"
-        )
-        return replace(slot, negated=body.negated)
-    count = math.log(math.prod(axis.size or 1 for axis in present))
-    note = "log-mean-exp over the samples: a lower bound on the logarithm, biased for finitely many"
-    return planner.op(
-        "average",
-        ("log", dims),
-        (body,),
-        lambda t: t.logsumexp(dims) - count,
-        rest,
-        batched=body.batched,
-        text=f"log {shown}",
-        note=note,
-    )
+    return expectation(node, node.f, planner, env, logarithmic=False, lower=lower)
 
 
 @lower.register
@@ -291,9 +163,9 @@ def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
     if node.name == "log" and isinstance(inside, Expectation):
         body = inside.f
         if isinstance(body, Elementwise) and body.name == "exp":
-            return _expectation(inside, body.operand, planner, env, logarithmic=True)
+            return expectation(inside, body.operand, planner, env, logarithmic=True, lower=lower)
         if isinstance(body, Prob):
-            return _expectation(inside, LogProb(body.p), planner, env, logarithmic=True)
+            return expectation(inside, LogProb(body.p), planner, env, logarithmic=True, lower=lower)
     if node.name == "log" and isinstance(inside, Prob):
         return planner.plain(planner.log_prob(inside.p, env))
     function: Callable[[Any], Tensor] = {"exp": torch.exp, "log": torch.log, "abs": torch.abs}[node.name]
@@ -373,4 +245,4 @@ def _(node: Function, planner: Planner, env: Env) -> Slot:
             )
         return result.unflatten(0, front) if len(front) > 1 else result
 
-    return planner.op("function", id(function), lined, run, axes, text=shown)
+    return planner.op("function", id(function), lined, run, axes, text=shown, about=(function, node.name))

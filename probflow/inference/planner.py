@@ -15,11 +15,13 @@ from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
-from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, TooManyStates, choose
-from probflow.inference.program import BATCH, Program, Read, Step, needed
+from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
+from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
+from probflow.inference.program import BATCH, Info, Program, Read, Step, needed
+from probflow.losses.estimators import Canonical, Enumerate, Estimator
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
-from probflow.losses.probability import Estimator, Expectation
+from probflow.losses.probability import Expectation
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Planner:
         self._items: dict[int, tuple[int, int]] = {}  # slot of a drawn value -> (slot of the draw, place)
         self._paths: dict[int, _Path] = {}  # slot of a pathwise draw -> how its log-density is had along the way
         self._along: set[int] = set()  # slots of the log-densities had that way
+        self.relaxed: set[int] = set()  # slots of values between the states of a finite variable
 
     # ------------------------------------------------------------------ ops
 
@@ -93,15 +96,20 @@ class Planner:
         note: str = "",
         extra: tuple[int, ...] = (),
         fresh: bool = False,
+        about: tuple[Any, ...] = (),
     ) -> Slot:
-        """The slot of this op; `extra` are plain slots (the batch size) passed after the arguments; `fresh` marks a draw."""
+        """The slot of this op; `extra` are plain slots (the batch size) passed after the arguments; `fresh` marks a draw.
+
+        `about`: the factors, the function or the tensor behind it, for those who read the plan.
+        """
         full = (kind, key, tuple(a.index for a in args), extra)
         slot = self._ops.get(full)
         if slot is None:
             index = self._new()
             draws = frozenset().union(*(a.draws for a in args)) | ({index} if fresh else frozenset())
             slot = self._ops[full] = Slot(index, axes, batched, draws)
-            self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note))
+            info = Info(key, args, axes, batched, about)
+            self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note, info))
         return slot
 
     def _new(self) -> int:
@@ -184,7 +192,7 @@ class Planner:
         label = self.labels.text(factor)
         if factor.fixed_batch is not None:
             self.fixed.setdefault(label, factor.fixed_batch)
-        slot = self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe())
+        slot = self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe().split("\n")[0], about=(factor,))
         self._dense[slot.index] = factor.binder(leads, dense=True)
         return slot
 
@@ -210,11 +218,13 @@ class Planner:
         """The log-density of one factor."""
         bound = self.bind(factor, env)
         values = tuple(self.read(name, env) for name in factor.var)
+        if self.relaxed and any(value.index in self.relaxed for value in values):
+            return self._relaxed_log_prob(factor, bound, values)
         drawn = self._drawn_from(bound, values) if factor.along_the_draw else None
         if drawn is not None:
             first = len(values)
             shown = f"log {self.labels.text(factor)}"
-            return self._along_draw(drawn, "along", lambda parts: _total(parts[first:]), shown)
+            return self._along_draw(drawn, factor, "along", lambda parts: _total(parts[first:]), shown)
         factor.check_density()
         axes = union(bound.axes, *(slot.axes for slot in values))
         bound = self._aligned_bound(bound, axes)
@@ -231,8 +241,23 @@ class Planner:
             look = check or not (is_lenient() or compiling())
             return dist.neg_log_prob(tensors, leads, look) if negated else dist.log_prob(tensors, leads, look)
 
-        slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}")
+        slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}", about=(factor,))
         return replace(slot, negated=negated)
+
+    def _relaxed_log_prob(self, factor: Factor, bound: Slot, values: tuple[Slot, ...]) -> Slot:
+        """The log-density at a value between the states: linear in it, so that it has a gradient there."""
+        if not relaxable(factor):
+            raise LossError(
+                f"log {factor.statement} ({factor.describe()}) has no meaning between the states of {', '.join(factor.var)}, where a relaxed "
+                "estimator needs it.\nAsk for 'score' or 'enumerate'."
+            )
+        axes = union(bound.axes, values[0].axes)
+        bound, value = self._aligned_bound(bound, axes), self.aligned(values[0], axes)
+        lead = len(value.axes)
+        return self.op(
+            "log_prob", "relaxed", (bound, value), lambda dist, y: relaxed_log_prob(dist, y, lead), axes,
+            text=f"log {self.labels.text(factor)}", note="linear between the states", about=(factor,),
+        )  # fmt: skip
 
     def flow_term(self, factor: Factor, env: Env, place: int, shown: str) -> Slot:
         """log p_z(f⁻¹(x)), place 0, or log|det ∂f⁻¹/∂x|, place 1: both from one pass."""
@@ -240,19 +265,20 @@ class Planner:
         values = tuple(self.read(name, env) for name in factor.var)
         drawn = self._drawn_from(bound, values)
         if drawn is not None:
-            return self._along_draw(drawn, ("along", place), lambda parts: parts[1 + place], shown)
+            return self._along_draw(drawn, factor, ("along", place), lambda parts: parts[1 + place], shown)
         factor.check_density()
         axes = union(bound.axes, values[0].axes)
         bound, value = self._aligned_bound(bound, axes), self.aligned(values[0], axes)
         lead = len(value.axes)
         both = self.op(
-            "inverse", None, (bound, value), lambda dist, x: dist.terms(x, lead), axes, text=f"of {factor.statement}"
-        )
+            "inverse", None, (bound, value), lambda dist, x: dist.terms(x, lead), axes, text=f"of {factor.statement}",
+            about=(factor,),
+        )  # fmt: skip
         return self.op("item", place, (both,), lambda parts: parts[place], axes)
 
-    def _along_draw(self, drawn: Slot, key: object, run: Callable[..., Any], shown: str) -> Slot:
+    def _along_draw(self, drawn: Slot, factor: Factor, key: object, run: Callable[..., Any], shown: str) -> Slot:
         """A part of the log-density of a draw, computed with the draw."""
-        slot = self.op("log_prob", key, (drawn,), run, drawn.axes, text=shown, note="along its draw")
+        slot = self.op("log_prob", key, (drawn,), run, drawn.axes, text=shown, note="along its draw", about=(factor,))
         self._along.add(slot.index)
         return slot
 
@@ -279,8 +305,9 @@ class Planner:
         a, b = self.bind(q, env), self.bind(p, env)
         axes = union(a.axes, b.axes)
         return self.op(
-            kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note
-        )
+            kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note,
+            about=(q, p),
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ draws
 
@@ -313,6 +340,7 @@ class Planner:
             union((axis,), bound.axes),
             text=", ".join(factor.var),
             note="every state, summed exactly",
+            about=(factor,),
         )
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
@@ -321,8 +349,8 @@ class Planner:
         inner = replace(env, bound=new, states=(*env.states, states))
         return inner, self.plain(self.factor_log_prob(factor, inner)), axis
 
-    def draw(self, factor: Factor, env: Env, sample_axes: Axes, pathwise: bool) -> tuple[Env, Slot | None]:
-        """One draw per batch element and sample; with a score function also log q of the drawn values."""
+    def draw(self, factor: Factor, env: Env, sample_axes: Axes, sampler: Sampler) -> tuple[Env, Slot]:
+        """One draw per batch element and sample, and the slot of all that was drawn."""
         bound = self.bind(factor, env)
         lacking = tuple(axis for axis in sample_axes if axis not in bound.axes)
         outer = tuple(axis for axis in lacking if not bound.axes or axis.order > bound.axes[0].order)
@@ -334,18 +362,19 @@ class Planner:
         def direct(dist: Bound, batch: int) -> tuple[Tensor, ...]:
             return dist.draw(shape, batch, True)
 
+        how, pathwise = sampler.run, sampler.pathwise
+
         def run(dist: Bound, batch: int) -> tuple[Tensor, ...]:
-            values = widen(dist, inner, inner_sizes).draw(shape, batch, pathwise)
-            return values if pathwise else tuple(value.detach() for value in values)
+            return how(widen(dist, inner, inner_sizes), shape, batch)
 
         count = " x ".join(str(axis.size) for axis in sample_axes) or "1"
         names = ", ".join(factor.var)
-        note = f"{count} per batch element, {'pathwise' if pathwise else 'score function with leave-one-out baseline'}"
+        note = f"{count} per batch element, {sampler.note}"
         path = env.path
         while True:
             slot = self.op(
                 "draw",
-                (factor.var, axes, path, pathwise),
+                (factor.var, axes, path, sampler.key),
                 (bound,),
                 direct if pathwise and not inner else run,
                 axes,
@@ -353,6 +382,7 @@ class Planner:
                 fresh=True,
                 text=f"{names} ~ {self.labels.text(factor)}",
                 note=note + (", drawn independently" if path else ""),
+                about=(factor,),
             )
             if slot.index not in env.draws:
                 break
@@ -369,8 +399,9 @@ class Planner:
             new[name] = self.op("item", place, (slot,), lambda values, place=place: values[place], axes)
             self._items[new[name].index] = (slot.index, place)
             self.drawn.setdefault(name, (slot.index, place, len(axes)))
-        env = replace(env, bound=new)
-        return env, None if pathwise else self.plain(self.factor_log_prob(factor, env))
+            if sampler.relaxed:
+                self.relaxed.add(new[name].index)
+        return replace(env, bound=new), slot
 
     def sample_axes(self, q: Distribution, body: Names, sample_shape: Shape, env: Env) -> Axes:
         """The axes of an expectation's samples: of their own, unless nothing outside is involved."""
@@ -380,7 +411,7 @@ class Planner:
         made = [self.axis(("samples", *key), "samples", sample_shape[key[2]]) for key in reversed(keys)]
         return union(tuple(made))
 
-    def choose(self, factor: Factor, sample_shape: Shape, estimator: Estimator | None) -> str:
+    def choose(self, factor: Factor, sample_shape: Shape, estimator: Canonical) -> Estimator:
         """The estimator for one factor."""
         return choose(factor, sample_shape, estimator, self.too_many)
 
@@ -389,7 +420,7 @@ class Planner:
         known = self._samples.get(node)
         if known is None:
             known = isinstance(node, Expectation) and any(
-                self.choose(factor, node.sample_shape, node.estimator) != "enumerate" for factor in node.q.factors
+                not isinstance(self.choose(factor, node.sample_shape, node.estimator), Enumerate) for factor in node.q.factors
             )
             known = self._samples[node] = known or any(map(self.samples, children(node)))
         return known

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
+from probflow.inference.axes import Axes, Slot
+from probflow.inference.dry_run import Example, dry_run
 from probflow.printing import shape_text
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 BATCH = 0
 """The slot of the batch size."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an op means, for those who read a plan instead of running it."""
+
+    key: Any
+    """What tells it from other ops of its kind: dimensions, signs, places."""
+
+    args: tuple[Slot, ...]
+    """Its arguments with their axes."""
+
+    axes: Axes
+    batched: bool
+    about: tuple[Any, ...] = ()
+    """The factors, the function or the tensor that it is about."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,7 @@ class Step:
     run: Callable[..., Any] = field(repr=False)
     text: str = ""
     note: str = ""
+    info: Info | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,7 @@ class Program:
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
         self.steps = tuple(steps)
         self.numbers = tuple(read for read in self.reads if read.number)
+        self.example: Example | None = None  # what the slots held with example values, if there were any
         self._execute = self._compile()
 
     def _compile(self) -> Callable[[list[Any]], None]:
@@ -230,24 +254,69 @@ class Program:
         drawn = {name: slots[slot][place] for name, (slot, place, _) in self.draws.items()}
         return Samples(drawn, {name: lead for name, (_, _, lead) in self.draws.items()})
 
-    # ------------------------------------------------------------------ printing
+    # ------------------------------------------------------------------ readings
+
+    def with_example(self, values: Mapping[str, Any], parts: Sequence[nn.Module]) -> Program:
+        """The same program, with the shape of every result for `values`: one run without gradient, random state put back."""
+        shown = copy.copy(self)
+        shown.example = dry_run(self, values, parts)
+        return shown
+
+    def to_python(self) -> str:
+        """The plain PyTorch function that computes the same, as text: imports, and ``def loss(values, networks...)``.
+
+        Networks are its parameters, named after the distribution: ``q_z_given_x``; :attr:`networks` has them all.  With the same
+        seed it uses up the same random numbers and gives the same number, to rounding.  What has no short form is the
+        library's own object, and a comment says so.
+
+        A plan with example values, ``loss.plan(values).to_python()``, knows shapes, and what networks return: the text is
+        shorter, and holds for values of these shapes.  Without them networks are taken to return dicts, and a finite variable
+        to be one per row.
+
+        >>> import torch
+        >>> from probflow import E, KL, Normal, log
+        >>> q, p = Normal("q(z)", loc=1.0, scale=0.5, features_shape=2), Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
+        >>> print(E(q)[log(p)].plan().to_python())
+        """
+        from probflow.inference.codegen import written_program
+
+        return written_program(self)[0]
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """What the function of :meth:`to_python` is called with besides the values: ``loss(values, **plan.networks)``."""
+        from probflow.inference.codegen import written_program
+
+        return written_program(self)[1]
+
+    @property
+    def graph(self) -> nx.DiGraph[str | int]:
+        """The data flow: variables (by name) and ops (by their number in the printed plan) with kind, text, note and shape."""
+        from probflow.inference.drawing import data_flow
+
+        return data_flow(self)
+
+    def draw(self) -> str:
+        """The data flow as text: ``print(plan.draw())``."""
+        from probflow.inference.drawing import drawn
+
+        return drawn(self)
 
     def __str__(self) -> str:
-        names = {read.slot: read.name for read in self.reads}
+        seen = self.example or {}
         rows = []
         if self.reads:
-            rows.append(("read", ", ".join(r.name for r in self.reads), ""))
-        shown = 0
+            shapes = [f"{r.name} {seen[r.slot].text}" for r in self.reads if r.slot in seen]
+            rows.append(("read", ", ".join(r.name for r in self.reads), ", ".join(shapes), ""))
         for step in self.steps:
-            if step.kind in ("item", "align", "constant"):
-                continue
-            shown += 1
-            rows.append((step.kind, step.text, step.note))
-        width = max((len(text) for _, text, _ in rows), default=0)
+            if step.kind not in ("item", "align", "constant"):
+                rows.append((step.kind, step.text, seen[step.out].text if seen else "", step.note))
+        width, wide = (max((len(row[place]) for row in rows), default=0) for place in (1, 2))
         lines = [f"plan of {self.formula}"]
-        for number, (kind, text, note) in enumerate(rows, start=1):
-            lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}  {note}".rstrip())
-        return "\n".join(lines) if names or rows else lines[0]
+        for number, (kind, text, shape, note) in enumerate(rows, start=1):
+            column = f"  {shape:<{wide}}" if wide else ""
+            lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}{column}  {note}".rstrip())
+        return "\n".join(lines)
 
     __repr__ = __str__
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, overload
+from typing import Literal, overload
 
 from probflow._typing import Shape
 from probflow.distributions import Distribution
+from probflow.distributions.joint import product
 from probflow.distributions.values import as_shape
 from probflow.errors import LossError
 from probflow.losses.arithmetic import Elementwise, Sum
+from probflow.losses.estimators import Canonical, EstimatorLike, baselines, canonical
 from probflow.losses.node import Loss, Scalar, as_loss, intern
-
-Estimator: TypeAlias = Literal["enumerate", "pathwise", "score"]
-ESTIMATORS = ("enumerate", "pathwise", "score")
+from probflow.losses.scalars import Function
 
 
 class LogProb(Loss):
@@ -100,7 +100,9 @@ class Expectation(Loss):
     r""":math:`\mathbb E_q[f]`, averaged over its samples, all computed at once.  Short: ``E(q)[f]``.
 
     sample_shape: how many samples; () is one per batch element.  estimator: how the gradient is found: None chooses (exact sum
-    over a small finite variable, else pathwise, else score function); "enumerate", "pathwise", "score" ask for one.
+    over a small finite variable, else pathwise, else score function); a name such as "score" or "stl", or an object with options
+    (`Score`, `GumbelSoftmax`, ...) asks for one; a dict {variable: estimator} asks per variable.  With an estimator, or with a
+    number of samples, nothing is replaced by a closed form.
 
     >>> from probflow.distributions import Normal
     >>> q, p = Normal("q(z)", loc=0.0, scale=1.0), Normal("p(z)", loc=1.0, scale=1.0)
@@ -108,30 +110,40 @@ class Expectation(Loss):
     E_q(z)[log p(z)]
     """
 
-    __slots__ = ("estimator", "f", "q", "sample_shape")
-    fields = ("q", "f", "sample_shape", "estimator")
+    __slots__ = ("baselines", "estimator", "f", "q", "sample_shape")
+    fields = ("q", "f", "sample_shape", "estimator", "baselines")
     q: Distribution
     f: Loss
     sample_shape: Shape
-    estimator: Estimator | None
+    estimator: Canonical
+    baselines: tuple[Function, ...]
+    """Those that the estimator uses; expressions of their own, so that their variables and weights belong to the loss."""
 
     def __new__(
-        cls, q: Distribution, f: Loss | Scalar, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None
+        cls,
+        q: Distribution,
+        f: Loss | Scalar,
+        sample_shape: int | Sequence[int] = (),
+        estimator: EstimatorLike | Canonical = None,
     ) -> Expectation:
         _distribution(q, "Expectation")
         if isinstance(f, Distribution):
             raise LossError(
                 f"E_{q.statement}[...] takes a loss, {f.statement} is a distribution: write log(p) for its log-density."
             )
-        if estimator is not None and estimator not in ESTIMATORS:
-            raise LossError(f"Expectation has no estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}, or None.")
-        return intern(cls, q, as_loss(f, "An expectation"), as_shape(sample_shape, "Expectation: sample_shape"), estimator)
+        body, shape = as_loss(f, "An expectation"), as_shape(sample_shape, "Expectation: sample_shape")
+        if estimator is None:
+            return intern(cls, q, body, shape, None, ())
+        how = canonical(estimator, q.var, f"E_{q.statement}")
+        return intern(cls, q, body, shape, how, baselines(how))
 
 
 class E:
     """``E(q)[f]``, ``E(q, sample_shape=[K])[f]``: the expectation of f under q."""
 
-    def __init__(self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None) -> None:
+    def __init__(
+        self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: EstimatorLike | Canonical = None
+    ) -> None:
         self._arguments = (_distribution(q, "E"), sample_shape, estimator)
 
     def __getitem__(self, f: Loss | Scalar) -> Expectation:
@@ -139,31 +151,69 @@ class E:
         return Expectation(q, f, sample_shape, estimator)
 
 
-def ELBO(p: Distribution, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: Estimator | None = None) -> Loss:
+def ELBO(
+    p: Distribution,
+    q: Distribution,
+    sample_shape: int | Sequence[int] = (),
+    estimator: EstimatorLike | Canonical = None,
+    form: Literal["joint", "kl", "entropy"] = "joint",
+) -> Loss:
     r"""Evidence lower bound :math:`\mathbb E_q[\log p(x, z) - \log q(z \mid x)] \le \log p(x)`, in nats, shape (batch,).
 
-    Parts with a closed form (a KL to the prior, an entropy) are computed in closed form; a `sample_shape` forces Monte Carlo.
+    Parts with a closed form (a KL to the prior, an entropy) are computed in closed form; a `sample_shape` or an `estimator` forces
+    Monte Carlo.  form: how it is written; all three have the same expectation (Kingma & Welling, arXiv:1312.6114, eq. 2-3;
+    Hoffman & Johnson 2016):
 
-    Errors: LossError when q is not over variables of p.  Source: Kingma & Welling, arXiv:1312.6114, eq. 2-3.
+    - "joint": :math:`\mathbb E_q[\log p(x, z) - \log q(z \mid x)]`
+    - "kl": :math:`\mathbb E_q[\log p(x \mid z)] - D_{KL}[q(z \mid x) \,\|\, p(z)]`; p must be a product with a prior over the
+      variables of q.  A divergence that has a closed form stays closed.
+    - "entropy": :math:`\mathbb E_q[\log p(x, z)] + H[q(z \mid x)]`
+
+    Errors: LossError when q is not over variables of p, or p has no prior of its own for form="kl".
 
     >>> from probflow.distributions import Normal
-    >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
-    >>> print(ELBO(p, Normal("q(z | x)", loc="x", scale=1.0)))
+    >>> p, q = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0), Normal("q(z | x)", loc="x", scale=1.0)
+    >>> print(ELBO(p, q))
     E_q(z|x)[log p(x,z) - log q(z|x)]
+    >>> print(ELBO(p, q, form="kl"))
+    E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)]
+    >>> print(ELBO(p, q, form="entropy"))
+    E_q(z|x)[log p(x,z)] + H[q(z|x)]
     """
-    _distribution(p, "ELBO"), _distribution(q, "ELBO")
+    check_model(p, q, "ELBO")
+    if form == "joint":
+        return Expectation(q, intern(Sum, (1, -1), (LogProb(p), LogProb(q))), sample_shape, estimator)
+    if form == "entropy":
+        return intern(Sum, (1, 1), (Expectation(q, LogProb(p), sample_shape, estimator), Entropy(q)))
+    if form != "kl":
+        raise LossError(f"ELBO has no form {form!r}; choose from 'joint', 'kl', 'entropy'.")
+    prior = tuple(factor for factor in p.factors if set(factor.var) <= set(q.var))
+    rest = tuple(factor for factor in p.factors if not set(factor.var) <= set(q.var))
+    covered = {name for factor in prior for name in factor.var}
+    if covered != set(q.var) or not rest:
+        lacking = ", ".join(n for n in q.var if n not in covered) or "the observed variables"
+        raise LossError(
+            f"ELBO(..., form='kl') needs a product p(x|z) p(z); {p.statement} has no factor for {lacking} alone.\n"
+            "Write form='joint', which needs none."
+        )
+    likelihood = Expectation(q, LogProb(product(rest)), sample_shape, estimator)
+    return intern(Sum, (1, -1), (likelihood, KullbackLeibler(q, product(prior))))
+
+
+def check_model(p: Distribution, q: Distribution, who: str) -> None:
+    """A bound on log p(x) needs a q over latent variables of the joint p."""
+    _distribution(p, who), _distribution(q, who)
     foreign = [n for n in q.var if n not in p.var]
     if foreign:
         swapped = set(p.var) <= set(q.var)
         raise LossError(
-            f"ELBO(p, q): {', '.join(foreign)} of {q.statement} is not a variable of {p.statement}.\n"
+            f"{who}(p, q): {', '.join(foreign)} of {q.statement} is not a variable of {p.statement}.\n"
             + (
-                "The arguments are swapped: the model comes first, ELBO(p, q)."
+                f"The arguments are swapped: the model comes first, {who}(p, q)."
                 if swapped
                 else "q must be over latent variables of the joint p."
             )
         )
-    return Expectation(q, intern(Sum, (1, -1), (LogProb(p), LogProb(q))), sample_shape, estimator)
 
 
 KL = KullbackLeibler

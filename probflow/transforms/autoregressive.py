@@ -14,7 +14,7 @@ from probflow.nn.masked import MADE, dependence, steps_of
 from probflow.printing import shape_text
 from probflow.transforms.incremental import by_passes, by_units
 from probflow.transforms.scalar import ScalarMap, as_scalar_map, fast_density
-from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
+from probflow.transforms.transform import Pair, Transform, as_context, as_shape
 
 
 class Autoregressive(Transform):
@@ -106,7 +106,7 @@ class Autoregressive(Transform):
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         z, logdet = self.map.inverse_and_logdet(x, self._h(x, context))
-        return z, sum_event(logdet)
+        return z, logdet
 
     def extra_repr(self) -> str:
         return f"passes={self.passes}"

@@ -11,8 +11,9 @@ from probflow._typing import Shape
 from probflow.errors import ArgumentError, ShapeError
 from probflow.printing import shape_text
 from probflow.transforms.containment import contains
+from probflow.transforms.coupling_run import CouplingRun, runs_of
 from probflow.transforms.torch_transform import as_transform
-from probflow.transforms.transform import Cost, Pair, Transform, no_logdet
+from probflow.transforms.transform import Cost, Pair, Transform, added, no_logdet
 
 Memory = Literal["store", "invert"]
 
@@ -56,6 +57,7 @@ class Compose(Transform):
         if parts:
             self.domain, self.codomain = parts[0].domain, parts[-1].codomain
         self._check_chain(parts)
+        self._output = None if self.shape is None else self.forward_shape(self.shape)
         if memory == "invert":
             from probflow.transforms.memory import check_invertible
 
@@ -63,7 +65,23 @@ class Compose(Transform):
 
     @property
     def _parts(self) -> tuple[Transform, ...]:
-        return tuple(self.layers)  # type: ignore[arg-type]
+        return tuple(self.layers._modules.values())  # type: ignore[arg-type]
+
+    @property
+    def _runs(self) -> list[Transform | CouplingRun]:
+        """The layers, couplings in a row that share their halves as one."""
+        parts = self._parts
+        made = self.__dict__.get("_made_runs")
+        if made is None or made[0] != parts:  # modules are equal where they are the same: a layer exchanged makes new runs
+            made = self.__dict__["_made_runs"] = (parts, runs_of(parts))
+        return made[1]
+
+    @property
+    def output_shape(self) -> Shape | None:
+        return self._output
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_made_runs"}  # a copy has layers of its own
 
     # ------------------------------------------------------------------ the map
 
@@ -73,9 +91,9 @@ class Compose(Transform):
 
             return run(self._parts, z, context, inverse=False)
         total: Tensor | None = None
-        for layer in self._parts:
+        for layer in self._runs:
             z, logdet = layer._forward_and_logdet(z, None if layer.context is None else context)
-            total = logdet if total is None else total + logdet
+            total = added(total, logdet)
         return z, no_logdet(z) if total is None else total
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
@@ -84,9 +102,9 @@ class Compose(Transform):
 
             return run(self._parts, x, context, inverse=True)
         total: Tensor | None = None
-        for layer in reversed(self._parts):
+        for layer in reversed(self._runs):
             x, logdet = layer._inverse_and_logdet(x, None if layer.context is None else context)
-            total = logdet if total is None else total + logdet
+            total = added(total, logdet)
         return x, no_logdet(x) if total is None else total
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:

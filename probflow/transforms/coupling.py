@@ -14,7 +14,7 @@ from probflow.nn.convolutional import ConvConditioner
 from probflow.printing import shape_text
 from probflow.transforms.scalar import ScalarMap, as_scalar_map, fast_density
 from probflow.transforms.splits import SplitLike, as_split
-from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
+from probflow.transforms.transform import Pair, Transform, as_context, as_shape
 
 
 class Coupling(Transform):
@@ -89,9 +89,9 @@ class Coupling(Transform):
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         kept, changed = self.split.take(z)
         x, logdet = self.map.forward_and_logdet(changed, self._h(kept, context))
-        return self.split.join(kept, x), sum_event(self.split.count(logdet))
+        return self.split.join(kept, x), self.split.count(logdet)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         kept, changed = self.split.take(x)
         z, logdet = self.map.inverse_and_logdet(changed, self._h(kept, context))
-        return self.split.join(kept, z), sum_event(self.split.count(logdet))
+        return self.split.join(kept, z), self.split.count(logdet)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from probflow.errors import ArgumentError
-from probflow.transforms.transform import Pair, Transform
+from probflow.transforms.transform import Pair, Transform, sum_event
 
 _RANDOM = (_DropoutNd,)
 _BATCH = (_BatchNorm,)
@@ -49,7 +49,8 @@ def run(parts: tuple[Transform, ...], value: Tensor, context: Tensor | None, inv
 
 def _step(part: Transform, value: Tensor, context: Tensor | None, inverse: bool) -> Pair:
     own = None if part.context is None else context
-    return part._inverse_and_logdet(value, own) if inverse else part._forward_and_logdet(value, own)
+    result, logdet = part._inverse_and_logdet(value, own) if inverse else part._forward_and_logdet(value, own)
+    return result, sum_event(logdet)
 
 
 def _plain(order: tuple[Transform, ...], value: Tensor, context: Tensor | None, inverse: bool) -> Pair:

@@ -71,13 +71,13 @@ class NoiseMap(nn.Module):
     def push(self, noise: Tensor, given: Tensor, context: Tensor | None) -> Pair:
         """u = t(ε; g) and log p(u | g), from standard normal noise ε / T."""
         u, logdet = self.transform._forward_and_logdet(self.temperature * noise, self._given(given, context))
-        return u, self._log_normal(noise) - logdet
+        return u, self._log_normal(noise) - sum_event(logdet)
 
     def pull(self, u: Tensor, given: Tensor, context: Tensor | None) -> Pair:
         """The standard normal noise ε / T with ε = t⁻¹(u; g), and log p(u | g)."""
         noise, logdet = self.transform._inverse_and_logdet(u, self._given(given, context))
         noise = noise / self.temperature
-        return noise, self._log_normal(noise) + logdet
+        return noise, self._log_normal(noise) + sum_event(logdet)
 
     def _given(self, given: Tensor, context: Tensor | None) -> Tensor | None:
         if self.transform.context is None:

@@ -34,7 +34,8 @@ class Transform(nn.Module):
     ``forward_and_logdet(z)`` returns x and -V.
 
     A transform of your own needs `_forward_and_logdet` and `_inverse_and_logdet`, the mathematics alone; shapes are checked
-    before.  An input without an image gives any finite value and a log-determinant of -inf, never NaN.
+    before, and a log-determinant that is not yet summed over the event is summed after.  An input without an image gives any
+    finite value and a log-determinant of -inf, never NaN.
 
     >>> import torch
     >>> class Double(Transform):
@@ -92,7 +93,8 @@ class Transform(nn.Module):
         """
         if self.forward_cost == "absent":
             raise NoInverse(f"{self._title()} cannot be computed from z to x, only from x to z.")
-        return self._forward_and_logdet(z, self._checked(z, self.shape, context))
+        x, logdet = self._forward_and_logdet(z, self._checked(z, self.shape, context))
+        return x, (logdet if logdet.dim() == 1 else sum_event(logdet))
 
     def inverse_and_logdet(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """z = f⁻¹(x) and log|det ∂f⁻¹/∂x|, of shape ``(batch,)``.
@@ -104,7 +106,8 @@ class Transform(nn.Module):
                 f"{self._title()} has no inverse that can be computed: its density is known only at values that it has just drawn.\n"
                 "Use it in the generative direction: as a posterior, or fitted by reverse KL."
             )
-        return self._inverse_and_logdet(x, self._checked(x, self.output_shape, context))
+        z, logdet = self._inverse_and_logdet(x, self._checked(x, self.output_shape, context))
+        return z, (logdet if logdet.dim() == 1 else sum_event(logdet))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """x = f(z)."""
@@ -231,6 +234,15 @@ def sum_event(elements: Tensor) -> Tensor:
     if elements.dim() == 2:
         return elements.sum(1)
     return elements if elements.dim() < 2 else elements.flatten(1).sum(1)
+
+
+def added(total: Tensor | None, logdet: Tensor) -> Tensor:
+    """Log-determinants added up; elementwise ones of one shape are summed over the event later, once for all layers."""
+    if total is None:
+        return logdet
+    if total.shape != logdet.shape:
+        total, logdet = sum_event(total), sum_event(logdet)
+    return total + logdet
 
 
 def no_logdet(value: Tensor) -> Tensor:

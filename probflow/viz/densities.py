@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from probflow.viz._matplotlib import new_axes, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WINDOW = (-4.5, 4.5, -4.5, 4.5)
 """left, right, bottom, top: where the toy densities live."""
@@ -41,7 +42,8 @@ def log_density_grid(p: Distribution, values: Values | None = None, window: Wind
 
     p: a distribution of one variable with two features.  values: its conditioning variables, one row each.
 
-    Errors: ArgumentError where p has more variables, ShapeError where it has not two features.
+    Errors: ArgumentError where p has more variables, ShapeError where it has not two features, SupportError where the window
+    reaches beyond the support.
 
     >>> from probflow.distributions import Normal
     >>> p = Normal("p(x)", loc=0.0, scale=1.0, features_shape=2)
@@ -134,7 +136,7 @@ def angles(x: Tensor) -> Tensor:
 
 
 def layers_to_draw(p: Flow, most: int) -> list[int]:
-    """How many layers noise has passed in each of at most `most` pictures: 0, ..., all of them, evenly.
+    """How many layers noise has passed in each of at most `most` pictures, evenly: none, ..., all of them.
 
     >>> from probflow.flows import NICE
     >>> layers_to_draw(NICE("p(x)", features=2, layers=7), 5)
@@ -204,8 +206,7 @@ def animation(frames: Sequence[Tensor], path: str | PathLike[str], extent: Windo
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = PillowWriter(fps=per_second)
-    figure = ax.get_figure(root=True)
-    with writer.saving(figure, str(path), dpi=100):
+    with writer.saving(cast("Figure", ax.get_figure(root=True)), str(path), dpi=100):
         for number, frame in enumerate([*frames, *[frames[-1]] * (2 * per_second)]):
             ax.clear()
             _square(ax, extent, f"{min(number + 1, len(frames))} of {len(frames)}")

@@ -1,0 +1,333 @@
+"""What a distribution with its inputs filled in is in generated code: its parameters as expressions, its density and its draw."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from probflow._typing import Shape
+from probflow.distributions.family import Family
+from probflow.inference.codegen_families import (
+    WRITTEN,
+    Written,
+    atom,
+    is_number,
+    torch_name,
+    torch_object,
+)
+from probflow.inference.codegen_values import Code, Front, common, folded, spread, tuple_code
+
+if TYPE_CHECKING:
+    from probflow.inference.codegen import Writer
+
+
+_NO_ROW = Written()
+
+
+class Unreadable(Exception):
+    """An op of this slot has no short form: the distribution behind it must be written with the library's own bind."""
+
+    def __init__(self, slot: int) -> None:
+        super().__init__(slot)
+        self.slot = slot
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The values of a draw, by place, and the terms of their log-density where they come along."""
+
+    values: tuple[Code, ...]
+    terms: tuple[Code, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a draw is made: sizes of new outer sample dimensions, places and sizes of inner ones, with gradient or without."""
+
+    outer: Front
+    depths: tuple[int, ...]
+    sizes: Front
+    pathwise: bool
+    names: tuple[str, ...]
+    terms: bool = False
+
+
+@dataclass(frozen=True)
+class Form(ABC):
+    """A bound distribution.  `slot` is that of the op that made it."""
+
+    slot: int
+    name: str
+    front: Front
+
+    @abstractmethod
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        """The log-density as an expression, or its negative."""
+
+    @abstractmethod
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        """Lines that draw."""
+
+    @abstractmethod
+    def aligned(self, depths: Sequence[int]) -> Form:
+        """With singleton sample dimensions."""
+
+    def inner_front(self, how: Request) -> Front:
+        """The sizes of a draw's dimensions without the new outer ones."""
+        front = self.front or ("1",)
+        for depth, size in zip(how.depths, how.sizes, strict=True):
+            place = len(front) - 1 - depth
+            front = (*front[:place], size, *front[place + 1 :]) if 0 <= place < len(front) - 1 else front
+        return (*front[:-1], "batch")
+
+
+@dataclass(frozen=True)
+class FamilyForm(Form):
+    """A family with its parameters."""
+
+    family: Family
+    params: dict[str, Code]
+    extra: int | None = None
+    """Event dimensions beyond one event of the family, where they are known."""
+
+    event: Shape | None = None
+    one_shape: bool = False
+    """Whether all parameters that are tensors have one shape."""
+
+    kind: str = ""
+    """dtype and device of constants, where they are not torch's defaults."""
+
+    @property
+    def written(self) -> Written:
+        """The row of the table; an empty one for a family that is written with its torch class."""
+        return WRITTEN.get(self.family, _NO_ROW)
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """The parameters' expressions."""
+        return {name: value.code for name, value in self.params.items()}
+
+    def torch(self, drawing: bool = False) -> str:
+        """The object of ``torch.distributions``."""
+        name = torch_name(self.family, drawing)
+        if name is None:
+            raise Unreadable(self.slot)
+        return torch_object(name, self.codes)
+
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        (value,) = values
+        front = common(self.front, value.front)
+        row = self.written
+        if row.negative is not None:
+            if self.front and self.front != value.front and self.family.name == "Bernoulli":
+                value = self._as_wide(value, front)
+            code = to.event_sum(row.negative(self.codes, value.code), front, self.extra)
+            return Code(code if negative else f"-{atom(code)}", front)
+        if row.log_prob is not None:
+            code = row.log_prob(self.codes, value.code)
+        else:
+            code = f"{self.torch()}.log_prob({value.code})"
+        code = to.event_sum(code, front, self.extra)
+        return Code(f"-{atom(code)}" if negative else code, front)
+
+    def _as_wide(self, value: Code, front: Front) -> Code:
+        """torch's cross-entropies do not broadcast."""
+        parameter = next(iter(self.params.values()))
+        if parameter.front != front:
+            raise Unreadable(self.slot)
+        return Code(f"{atom(value.code)}.expand_as({parameter.code})", front)
+
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        form = self.aligned(how.depths)
+        inner = form.inner_front(how)
+        if self.written.draw is None:
+            return form._draw_torch(to, how, inner)
+        front = (*how.outer, *inner)
+        noise = to.assign("noise", form._noise(front))
+        code = self.written.draw(form.codes, noise)
+        return Drawn((Code(to.assign(how.names[0], code if how.pathwise else f"{atom(code)}.detach()"), front),))
+
+    def _noise(self, front: Front) -> str:
+        tensors = [value for value in self.params.values() if not is_number(value.code)]
+        own = common(*(value.front for value in tensors))
+        kind = f", dtype={tensors[0].code}.dtype, device={tensors[0].code}.device" if tensors else self.kind
+        if not own:
+            if self.event is None:
+                raise Unreadable(self.slot)
+            sizes = tuple_code([*front, *map(str, self.event)])
+        else:
+            if len(tensors) == 1 or self.one_shape:
+                shape = f"{atom(tensors[0].code)}.shape"
+            else:
+                shape = f"torch.broadcast_shapes({', '.join(f'{value.code}.shape' for value in tensors)})"
+            if own == front:
+                sizes = shape
+            elif own == front[len(front) - len(own) :]:
+                sizes = tuple_code([*front[: len(front) - len(own)], f"*{shape}"])
+            else:
+                sizes = tuple_code([*front, f"*{shape}[{len(own)}:]"])
+        if self.written.noise == "exponential":
+            return f"torch.empty({sizes}{kind}).exponential_()"
+        return f"torch.{self.written.noise}({sizes}{kind})"
+
+    def _draw_torch(self, to: Writer, how: Request, inner: Front) -> Drawn:
+        code = self.torch(drawing=True)
+        own = common(*(value.front for value in self.params.values()))
+        if own != inner:
+            if own:
+                variable = to.assign("d", code)
+                code = f"{variable}.expand({tuple_code([*inner, f'*{variable}.batch_shape[{len(own)}:]'])})"
+            else:
+                if self.event is None or self.extra is None:
+                    raise Unreadable(self.slot)
+                code = f"{code}.expand({tuple_code([*inner, *map(str, self.event[: self.extra])])})"
+        method = "rsample" if how.pathwise else "sample"
+        outer = tuple_code(how.outer) if how.outer else ""
+        return Drawn((Code(to.assign(how.names[0], f"{code}.{method}({outer})"), (*how.outer, *inner)),))
+
+    def aligned(self, depths: Sequence[int]) -> FamilyForm:
+        params = {name: value.aligned(depths) if value.front else value for name, value in self.params.items()}
+        return replace(self, params=params, front=Code("", self.front).aligned(depths).front if self.front else ())
+
+
+@dataclass(frozen=True)
+class PointForm(Form):
+    """A point mass: variables that are functions of others."""
+
+    values: tuple[Code, ...]
+
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        raise Unreadable(self.slot)
+
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        if how.depths:
+            raise Unreadable(self.slot)
+        front = (*how.outer, *self.inner_front(how))
+        drawn = tuple(spread(value, front) for value in self.values)
+        if not how.pathwise:
+            drawn = tuple(replace(value, code=f"{atom(value.code)}.detach()") for value in drawn)
+        return Drawn(tuple(replace(v, code=to.assign(n, v.code)) for n, v in zip(how.names, drawn, strict=True)))
+
+    def aligned(self, depths: Sequence[int]) -> PointForm:
+        values = tuple(value.aligned(depths) for value in self.values)
+        return replace(self, values=values, front=values[0].front)
+
+
+@dataclass(frozen=True)
+class FlowForm(Form):
+    """A flow: x = f(z; context), z ~ base."""
+
+    flow: str
+    base: Form
+    context: Code | None
+
+    def _call(self, to: Writer, method: str, value: Code) -> tuple[str, Front]:
+        front = common(value.front, () if self.context is None else self.context.front)
+        arguments = [folded(value, front)] + ([] if self.context is None else [folded(self.context, front)])
+        return f"{self.flow}.transform.{method}({', '.join(arguments)})", front
+
+    def terms(self, to: Writer, value: Code) -> tuple[Code, Code]:
+        """log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
+        call, front = self._call(to, "inverse_and_logdet", value)
+        to.comment("change of variables: z = f⁻¹(x), log p(x) = log p_z(z) + log|det ∂f⁻¹/∂x|")
+        z, logdet = to.assign_pair("noise", "logdet", call)
+        z, logdet = (Code(to.unfolded(code, front), front) for code in (z, logdet))
+        return self.base.log_prob(to, [z], False), logdet
+
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        noise, logdet = self.terms(to, values[0])
+        total = f"{noise.code} + {logdet.code}"
+        return Code(f"-({total})" if negative else total, common(noise.front, logdet.front))
+
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        if how.depths:
+            raise Unreadable(self.slot)
+        # every sample of the flow has noise of its own, also where the base does not depend on what the flow depends on
+        if self.base.front and self.base.front != self.front:
+            raise Unreadable(self.slot)
+        base = replace(self.base, front=self.front)
+        (noise,) = base.draw(to, replace(how, names=("noise",), terms=False)).values
+        (name,) = how.names
+        if not how.terms:
+            call, front = self._call(to, "forward", noise)
+            code = to.unfolded(call, front)
+            return Drawn((Code(to.assign(name, code if how.pathwise else f"{atom(code)}.detach()"), front),))
+        density = base.log_prob(to, [noise], False)
+        call, front = self._call(to, "forward_and_logdet", noise)
+        to.comment("change of variables along the draw: log p(x) = log p_z(z) - log|det ∂f/∂z|")
+        x, logdet = to.assign_pair(name, "logdet", call)
+        if len(front) > 1:
+            x = to.assign(name, to.unfolded(x, front))
+        return Drawn((Code(x, front),), (density, Code(f"-{atom(to.unfolded(logdet, front))}", front)))
+
+    def aligned(self, depths: Sequence[int]) -> FlowForm:
+        context = None if self.context is None else self.context.aligned(depths)
+        return replace(self, context=context, base=self.base.aligned(depths) if self.base.front else self.base,
+                       front=Code("", self.front).aligned(depths).front if self.front else ())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MixtureForm(Form):
+    """A mixture, its components evaluated one after the other."""
+
+    log_weights: Code
+    """``(*front, K)``."""
+
+    components: tuple[Form, ...]
+
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        to.comment("mixture: log p(x) = log Σ_k π_k p_k(x)")
+        terms = [component.log_prob(to, values, False) for component in self.components]
+        front = common(*(term.front for term in terms))
+        parts = [term.code if term.front == front else f"{atom(term.code)}.expand({tuple_code(front)})" for term in terms]
+        stacked = to.assign("log_components", f"torch.stack([{', '.join(parts)}], -1)")
+        code = f"({self.log_weights.code} + {stacked}).logsumexp(-1)"
+        return Code(f"-{code}" if negative else code, common(front, self.log_weights.front))
+
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        raise Unreadable(self.slot)
+
+    def aligned(self, depths: Sequence[int]) -> MixtureForm:
+        if self.log_weights.front:
+            raise Unreadable(self.slot)
+        return replace(self, components=tuple(c.aligned(depths) for c in self.components),
+                       front=Code("", self.front).aligned(depths).front if self.front else ())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ObjectForm(Form):
+    """A distribution that has no short form: the library's own, bound to its inputs."""
+
+    code: str
+
+    def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
+        arguments = tuple_code([value.code for value in values]) if values else "()"
+        leads = tuple(value.lead for value in values)
+        front = common(self.front, *(value.front for value in values))
+        return Code(f"{self.code}.{'neg_' if negative else ''}log_prob({arguments}, {leads})", front)
+
+    def draw(self, to: Writer, how: Request) -> Drawn:
+        if how.depths:
+            raise Unreadable(self.slot)
+        method = "draw_with_terms" if how.terms else "draw"
+        outer = tuple_code(how.outer) if how.outer else "()"
+        front = (*how.outer, *self.inner_front(how))
+        call = f"{self.code}.{method}({outer}, batch, {how.pathwise})"
+        terms: tuple[Code, ...] = ()
+        if how.terms:
+            drawn, made = to.assign_pair("drawn", "terms", call)
+            terms = (Code(f"sum({made})", front),)
+        else:
+            drawn = to.assign("drawn", call)
+        names = [
+            to.assign(n, f"{drawn}[{i}]" if how.pathwise else f"{drawn}[{i}].detach()") for i, n in enumerate(how.names)
+        ]
+        return Drawn(tuple(Code(n, front) for n in names), terms)
+
+    def aligned(self, depths: Sequence[int]) -> ObjectForm:
+        code = self.code
+        for depth in depths:
+            code = f"{code}.insert({depth})"
+        return replace(self, code=code, front=Code("", self.front).aligned(depths).front if self.front else ())

@@ -1,0 +1,45 @@
+"""A program as a graph: which op feeds which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from probflow.graph.factor_graph import arrows
+
+if TYPE_CHECKING:
+    from probflow.inference.program import Program
+
+HIDDEN = ("item", "align", "constant")
+"""Kinds that move data without computing: they are not listed."""
+
+
+def data_flow(program: Program) -> nx.DiGraph[str | int]:
+    """Variables (by name) and ops (by their number in the printed plan); an edge runs from what is used to what uses it."""
+    graph: nx.DiGraph[str | int] = nx.DiGraph(formula=program.formula)
+    shapes = {slot: seen.text for slot, seen in (program.example or {}).items()}
+    sources: dict[int, tuple[str | int, ...]] = {}
+    for read in program.reads:
+        graph.add_node(read.name, kind="read", text=read.name, note="", shape=shapes.get(read.slot, ""))
+        sources[read.slot] = (read.name,)
+    number = 1 if program.reads else 0
+    for step in program.steps:
+        below = tuple(dict.fromkeys(node for slot in step.args for node in sources.get(slot, ())))
+        if step.kind in HIDDEN:
+            sources[step.out] = below
+            continue
+        number += 1
+        graph.add_node(number, kind=step.kind, text=step.text, note=step.note, shape=shapes.get(step.out, ""))
+        graph.add_edges_from((node, number) for node in below)
+        sources[step.out] = (number,)
+    return graph
+
+
+def drawn(program: Program) -> str:
+    """The graph as text, an arrow from every op to those that use it."""
+    graph = data_flow(program)
+    labels = {node: str(node) if kind == "read" else f"{node} {kind}" for node, kind in graph.nodes(data="kind")}
+    long = {node: " ".join([labels[node], graph.nodes[node]["text"] if isinstance(node, int) else ""]).strip() for node in graph}
+    rows = {long[node]: [labels[other] for other in graph.successors(node)] for node in graph}
+    return "\n".join([f"plan of {program.formula}", *arrows(rows), *(f"  {long[n]}" for n in graph if not graph.out_degree(n))])

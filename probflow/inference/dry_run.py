@@ -1,0 +1,90 @@
+"""One evaluation with example values, to see the shape of every result; it leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from probflow._typing import Shape
+from probflow.distributions.bound import Bound
+from probflow.distributions.family import FamilyBound
+from probflow.distributions.networked import Networked
+from probflow.distributions.values import fold
+from probflow.printing import shape_text
+
+if TYPE_CHECKING:
+    from probflow.inference.program import Program, Step
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one slot held."""
+
+    text: str
+    shape: Shape | None = None
+    dtype: torch.dtype | None = None
+    form: str = ""
+    """How a network returned its parameters: "dict", "tuple" or "tensor"."""
+
+    params: Mapping[str, Shape] = field(default_factory=dict)
+    extra: int | None = None
+    event: Shape | None = None
+
+
+Example = Mapping[int, Seen]
+"""By slot."""
+
+
+def dry_run(program: Program, values: Mapping[str, Any], parts: Sequence[nn.Module]) -> Example:
+    """Run `program` once, without gradient; the random state and the state of `parts` are put back."""
+    found: dict[int, Seen] = {}
+    devices = sorted({v.device.index or 0 for v in values.values() if isinstance(v, Tensor) and v.is_cuda})
+    with torch.no_grad(), torch.random.fork_rng(devices), _unchanged(parts):
+        slots = program._load(values)
+        for read in program.reads:
+            found[read.slot] = _seen(slots[read.slot])
+        for step in program.steps:
+            arguments = [slots[slot] for slot in step.args]
+            slots[step.out] = step.run(*arguments)
+            found[step.out] = _seen(slots[step.out], _form(step, arguments))
+    return found
+
+
+@contextmanager
+def _unchanged(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Running statistics of batch normalisation and the like are put back."""
+    tensors = {id(t): t for part in parts for t in (*part.parameters(), *part.buffers()) if not t.is_inference()}.values()
+    before = [(t, t.detach().clone(), t._version) for t in tensors]
+    try:
+        yield
+    finally:
+        for tensor, kept, version in before:
+            if tensor._version != version:
+                tensor.copy_(kept)
+
+
+def _form(step: Step, arguments: list[Any]) -> str:
+    factor = step.info.about[0].origin if step.kind == "params" and step.info is not None else None
+    if not isinstance(factor, Networked) or not factor._source or step.info is None:
+        return ""
+    outputs = factor.call(fold(arguments, [len(slot.axes) for slot in step.info.args])[0])
+    return "dict" if isinstance(outputs, dict) else "tensor" if isinstance(outputs, Tensor) else "tuple"
+
+
+def _seen(value: Any, form: str = "") -> Seen:
+    if isinstance(value, Tensor):
+        return Seen(shape_text(value.shape), tuple(value.shape), value.dtype)
+    if isinstance(value, (tuple, list)):
+        return Seen(", ".join(_seen(entry).text for entry in value))
+    if isinstance(value, FamilyBound):
+        shapes = {name: tuple(tensor.shape) for name, tensor in value.params.items()}
+        text = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+        return Seen(text, None, None, form, shapes, value.extra, tuple(value.event))
+    if isinstance(value, Bound):
+        return Seen(f"batch {shape_text(value.front)}", form=form)
+    return Seen("()")

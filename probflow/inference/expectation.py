@@ -1,0 +1,256 @@
+"""How an expectation is computed: its draws and sums, its terms, and the surrogates that give its gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from probflow.distributions.base import Factor
+from probflow.errors import LossError
+from probflow.inference.axes import Axes, Slot, union
+from probflow.inference.credit import Costs, enumerated, log_scored, rebar_scored, scored
+from probflow.inference.estimators import sampler_for, weighted_sum
+from probflow.inference.estimators.dreg import double_reparameterisation
+from probflow.inference.fixed import fixed_log_prob
+from probflow.inference.planner import Env, Planner
+from probflow.losses.estimators import STL, VIMCO, DReG, Enumerate, Estimator, Rebar, Score
+from probflow.losses.free import free_variables
+from probflow.losses.node import Loss
+from probflow.losses.probability import Expectation, LogProb
+from probflow.losses.terms import Term, terms_of
+from probflow.losses.text import text
+
+Lower = Callable[[Loss, Planner, Env], Slot]
+"""The slot of an expression: ``probflow.inference.lower``."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A factor that was drawn: how, in which slot, and log q of what was drawn where its gradient is needed."""
+
+    factor: Factor
+    how: Estimator
+    slot: Slot
+    log_q: Slot | None
+
+
+def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, logarithmic: bool, lower: Lower) -> Slot:
+    """E_q[f], or log E_q[exp g] with `body_node` g, which is averaged in log space: exp(-1000) is 0, its logarithm is not."""
+    q, inner = node.q, env
+    used = free_variables(node.f)
+    axes = planner.sample_axes(q, tuple(n for n in used if n not in q.var), node.sample_shape, env)
+    sums: list[tuple[Slot, Any]] = []
+    drawn: list[Drawn] = []
+    for place in q.graph.order:
+        factor = q.factors[place]
+        factor.check_sampler()
+        how = planner.choose(factor, node.sample_shape, node.estimator)
+        if isinstance(how, Enumerate):
+            inner, log_weight, axis = planner.enumerate(factor, inner, asked=enumerated(node.estimator, factor))
+            sums.append((log_weight, axis))
+            continue
+        inner, slot = planner.draw(factor, inner, axes, sampler_for(how))
+        log_q = planner.plain(planner.factor_log_prob(factor, inner)) if isinstance(how, (Score, VIMCO, Rebar)) else None
+        drawn.append(Drawn(factor, how, slot, log_q))
+    mine = [inner.bound[n] for n in q.var]
+    inner = replace(
+        inner,
+        draws=env.draws.union(*(slot.draws for slot in mine)),
+        axes=env.axes.union(*(slot.axes for slot in mine)),
+    )
+    _check(node, drawn, bool(sums), logarithmic)
+    fixed = [d.factor for d in drawn if isinstance(d.how, (STL, DReG))]
+    if fixed:
+        body = _fixed_body(node, body_node, planner, inner, axes, fixed, logarithmic, lower)
+    else:
+        body = lower(body_node, planner, inner)
+    if logarithmic:
+        body = planner.plain(body)
+    scores = [d for d in drawn if d.log_q is not None and d.slot.index in body.draws]
+    if scores and not logarithmic:
+        costs = Costs(node, body_node, body, inner, axes, lower)
+        for d in scores:
+            body = rebar_scored(planner, body, costs, d) if isinstance(d.how, Rebar) else scored(planner, body, costs, d)
+    for log_weight, axis in reversed(sums):
+        if axis in body.axes:
+            body = _summed(planner, body, log_weight, axis, logarithmic)
+    average = _averaged(planner, body, axes, text(node, planner.labels), logarithmic)
+    if logarithmic:
+        for d in scores:
+            average = log_scored(planner, average, body, d, axes)
+    return average
+
+
+def _check(node: Expectation, drawn: list[Drawn], summed: bool, logarithmic: bool) -> None:
+    """Estimators that are for the logarithm of a mean, or not for it."""
+    many = math.prod(node.sample_shape) > 1
+    for d in drawn:
+        name, where = f"estimator={d.how.name!r}", f"{'log ' if logarithmic else ''}E_{node.q.statement}"
+        if isinstance(d.how, VIMCO) and not (logarithmic and many):
+            raise LossError(
+                f"{name} is for log(E(q, sample_shape=[K])[exp(f)]) with K > 1, such as IWAE(p, q, samples=K); "
+                f"{where} has {'one sample' if logarithmic else 'no logarithm'}.\nAsk for 'score'."
+            )
+        if isinstance(d.how, STL) and logarithmic and (many or summed):
+            raise LossError(
+                f"{name} is biased in the logarithm of a mean: its gradient would not be that of {where}[...].\n"
+                "Ask for 'dreg', which is the same idea without the bias."
+            )
+        if isinstance(d.how, Rebar) and logarithmic:
+            raise LossError(f"{name} is for E(q)[f], not for its logarithm.\nAsk for 'vimco'.")
+        if isinstance(d.how, Score) and logarithmic and not isinstance(d.how.baseline, str):
+            raise LossError(
+                f"{where}: Score(baseline={d.how.baseline}) is for E(q)[f], not for its logarithm.\nAsk for 'vimco'."
+            )
+    double = [d for d in drawn if isinstance(d.how, DReG)]
+    if logarithmic and double and (summed or len(double) < len(drawn)):
+        raise LossError(
+            f"estimator='dreg' is for all variables of {node.q.statement} together, and they must be reparameterised: it weighs the "
+            "gradient through the whole draw.\nAsk for 'pathwise' per variable."
+        )
+
+
+# ---------------------------------------------------------------------- terms with log q held fixed
+
+
+def _fixed_body(
+    node: Expectation,
+    body_node: Loss,
+    planner: Planner,
+    env: Env,
+    axes: Axes,
+    fixed: list[Factor],
+    logarithmic: bool,
+    lower: Lower,
+) -> Slot:
+    """The body, with log q of the `fixed` factors as a function of the draw alone where it is a term.
+
+    Inside a nonlinear function it is left alone: only E_q[a ∇ log q], with a constant a, is 0.
+    """
+    terms = terms_of(body_node, frozenset(node.q.var))
+    double = logarithmic and math.prod(node.sample_shape) > 1
+    found = {id(factor): [t for t in terms if _is_log_of(t, factor)] for factor in fixed}
+    inside = env
+    if double:
+        views = {
+            name: planner.op("view", id(node), (env.bound[name],), lambda t: t.view_as(t), env.bound[name].axes)
+            for name in node.q.var
+        }
+        inside = replace(env, bound={**env.bound, **views})
+    slots = []
+    for term in terms:
+        factor = next((f for f in fixed if term in found[id(f)]), None)
+        if factor is None:
+            slots.append(lower(replace(term, number=abs(term.number)).loss()[1], planner, inside))
+            continue
+        slot = fixed_log_prob(planner, factor, inside)
+        times = [lower(s, planner, inside) for s in term.scalars]
+        times += [planner.constant(abs(term.number))] if abs(term.number) != 1 else []
+        slots.append(planner.combine("product", (*map(planner.plain, times), slot), _multiply) if times else slot)
+    signs = tuple(-1 if term.number < 0 else 1 for term in terms)
+    body = (
+        planner.signed_sum(signs, tuple(slots), text(body_node, planner.labels)) if len(terms) > 1 or signs[0] < 0 else slots[0]
+    )
+    if not double:
+        return body
+    powers = {_power(node, factor, found[id(factor)]) for factor in fixed}
+    if len(powers) > 1:
+        raise LossError(
+            f"estimator='dreg' needs the logarithm of every factor of {node.q.statement} with the same coefficient, as in "
+            f"exp(log p - log q); got {', '.join(f'{p:g}' for p in sorted(powers))} in {text(body_node)}."
+        )
+    return _doubly(node, planner, planner.plain(body), tuple(views.values()), axes, powers.pop())
+
+
+def _is_log_of(term: Term, factor: Factor) -> bool:
+    if not isinstance(term.node, LogProb) or len(term.node.p.factors) != 1:
+        return False
+    (other,) = term.node.p.factors
+    return other.origin is factor.origin and other.statement == factor.statement
+
+
+def _power(node: Expectation, factor: Factor, terms: list[Term]) -> float:
+    """c of exp(... - c log q)."""
+    if any(term.scalars for term in terms):
+        raise LossError(
+            f"estimator='dreg' needs a number in front of log {factor.statement}, not a named or trained coefficient: {text(node)}.\n"
+            "Ask for 'pathwise'."
+        )
+    return -sum(term.number for term in terms)
+
+
+def _doubly(node: Expectation, planner: Planner, body: Slot, views: tuple[Slot, ...], axes: Axes, power: float) -> Slot:
+    if not body.batched or any(view.axes != body.axes for view in views):
+        raise LossError(
+            f"estimator='dreg' cannot weigh the draws of {node.q.statement} one by one: inside there is a mean over the batch, or "
+            "something that has sample dimensions which the draws have not.\nAsk for 'pathwise'."
+        )
+    samples = tuple(body.axes.index(axis) for axis in axes)
+
+    def run(log_weight: Tensor, *draws: Tensor) -> Tensor:
+        return double_reparameterisation(log_weight, draws, samples, power)
+
+    return planner.op(
+        "weigh", ("dreg", samples, power), (body, *views), run, body.axes,
+        text="gradient through the draws", note="doubly reparameterised: unbiased, value unchanged",
+    )  # fmt: skip
+
+
+def _multiply(a: Any, *rest: Any) -> Any:
+    for b in rest:
+        a = a * b
+    return a
+
+
+# ---------------------------------------------------------------------- sums and averages
+
+
+def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithmic: bool) -> Slot:
+    full = union(body.axes, log_weight.axes)
+    dim = full.index(axis) - len(full) - (1 if body.batched else 0)
+    rest = tuple(a for a in full if a != axis)
+    if not body.batched:
+        raise LossError(
+            "A sum over the states of a finite variable cannot hold .mean() or .sum() over the batch: put them outside the expectation."
+        )
+
+    def run(weight: Tensor, cost: Tensor) -> Tensor:
+        if cost.dim() < weight.dim():
+            cost = cost.expand(weight.shape)
+        if weight.dim() < cost.dim():
+            weight = weight.expand(cost.shape)
+        return (weight + cost).logsumexp(dim) if logarithmic else weighted_sum(weight, cost, dim)
+
+    slots = (planner.aligned(log_weight, full), planner.aligned(body, full))
+    slot = planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
+    return replace(slot, negated=body.negated)
+
+
+def _averaged(planner: Planner, body: Slot, axes: Axes, shown: str, logarithmic: bool) -> Slot:
+    present = tuple(axis for axis in axes if axis in body.axes)
+    if not present:
+        return body
+    dims = tuple(body.axes.index(axis) for axis in present)
+    rest = tuple(axis for axis in body.axes if axis not in present)
+    if not logarithmic:
+        shown = f"-{shown}" if body.negated else shown
+        slot = planner.op(
+            "average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples"
+        )
+        return replace(slot, negated=body.negated)
+    count = math.log(math.prod(axis.size or 1 for axis in present))
+    note = "log-mean-exp over the samples: a lower bound on the logarithm, biased for finitely many"
+    return planner.op(
+        "average",
+        ("log", dims),
+        (body,),
+        lambda t: t.logsumexp(dims) - count,
+        rest,
+        batched=body.batched,
+        text=f"log {shown}",
+        note=note,
+    )
