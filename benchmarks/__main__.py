@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
                 if (name in FLOWS) is of_flows:
                     rows += report.memory_rows(memory.TITLES[name], found)
             if rows:
-                print(report.table(rows), flush=True)
+                print(report.table(rows) + "\n", flush=True)
     if not args.no_peers and any(load() is None for load in peers.ALL):
         print(f"\n{peers.INSTALL}")
     if args.json is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from probflow.inference.axes import Axes
 from probflow.inference.codegen_families import atom
 from probflow.inference.codegen_forms import Drawn, Form, Unreadable
-from probflow.inference.codegen_values import Code, Front
+from probflow.inference.codegen_values import Code, Front, spread
 from probflow.inference.dry_run import Seen
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def event_sum(t, front):
     return t.flatten(front).sum(-1) if t.dim() > front else t
 ''',
     "score_function": '''
-def score_function(f, log_q, samples):
-    """f, with the gradient of its expectation: ∇f + (f - b) ∇log q.
+def score_function(f, cost, log_q, samples):
+    """f, with (cost - b) ∇log q added to its gradient.
 
     The baseline b is the mean over the other samples, or over the other rows where there is one sample.
     """
     if not log_q.requires_grad:
         return f
-    cost = f.detach()
+    cost = cost.detach()
     if log_q.dim() > cost.dim():
         cost = cost.expand(log_q.shape)
     dims = tuple(d - cost.dim() for d in samples)
@@ -71,6 +71,7 @@ class Writer:
         self._taken: set[str] = set(_RESERVED) | set(_HELPERS)
         self._by_id: dict[int, str] = {}
         self._sizes: dict[Any, str] = {}
+        self._rows: dict[str, str] = {}
 
     # ------------------------------------------------------------------ lines
 
@@ -84,7 +85,7 @@ class Writer:
 
     def assign(self, hint: str, code: str) -> str:
         """``name = code``; a name that is there already is returned as it is."""
-        if code.isidentifier() and code in self._taken and not code.startswith("noise"):
+        if code.isidentifier() and code in self._taken and (hint == "noise" or not code.startswith("noise")):
             return code
         name = self.fresh(hint)
         self.lines.append(f"{name} = {code}")
@@ -124,6 +125,18 @@ class Writer:
             return f"event_sum({code}, {len(front)})"
         where = "-1" if dims == 1 else f"{tuple(range(-dims, 0))}"
         return f"{atom(code)}.sum({where})"
+
+    def folded(self, value: Code, front: Front) -> str:
+        """The value with all of `front` as one batch dimension: networks see exactly one."""
+        wide = spread(value, front)
+        if len(front) == 1:
+            return wide.code
+        code = f"{atom(wide.code)}.flatten(0, {len(front) - 1})"
+        if wide.code == value.code:
+            return code
+        if code not in self._rows:  # spread over samples once, for all networks that see it
+            self._rows[code] = self.assign(f"{value.code}_rows", code)
+        return self._rows[code]
 
     def unfolded(self, code: str, front: Front) -> str:
         """The batch dimension as samples and batch again."""

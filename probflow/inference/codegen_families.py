@@ -15,11 +15,11 @@ from torch import distributions as td
 
 from probflow.distributions import families as f
 from probflow.distributions.family import Family
+from probflow.distributions.parametric import Parametric
 
 Codes: TypeAlias = Mapping[str, str]
 """Parameter name -> expression."""
 
-_ATOM = re.compile(r"[\w.]+(\[[^\[\]]*\]|\([^()]*\))*")
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e-?\d+)?")
 
 # ---------------------------------------------------------------------- small expressions, neutral elements left out
@@ -32,7 +32,12 @@ def is_number(code: str) -> bool:
 
 def atom(code: str) -> str:
     """In parentheses, unless a method call or a power can follow."""
-    return code if _ATOM.fullmatch(code) and not is_number(code) else f"({code})"
+    depth = 0
+    for character in code:
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and not (character.isalnum() or character in "_.)]}"):
+            return f"({code})"
+    return f"({code})" if is_number(code) else code
 
 
 def operand(code: str) -> str:
@@ -79,7 +84,8 @@ def log(a: str) -> str:
 
 def square(a: str) -> str:
     """a²."""
-    return f"{operand(a)} ** 2"
+    code = operand(a)
+    return f"{code}**2" if code.isidentifier() else f"{code} ** 2"
 
 
 # ---------------------------------------------------------------------- the table
@@ -97,6 +103,9 @@ class Written:
     noise: Literal["randn", "rand", "exponential"] = "randn"
     own_noise: bool = True
     """Whether torch's own rsample would use up other random numbers than the library's."""
+
+    tensors: bool = False
+    """Whether torch's class takes no plain numbers."""
 
 
 def _normal_nll(p: Codes, x: str) -> str:
@@ -141,30 +150,30 @@ def _location_scale(p: Codes, noise: str) -> str:
     return plus(p["loc"], times(p["scale"], noise))
 
 
-_TABLE: dict[type[f.Normal], Written] = {  # type: ignore[assignment]
+_TABLE: dict[type[Parametric], Written] = {
     f.Normal: Written(
-        "log N(x; μ, σ²) = -½ ((x - μ) / σ)² - log σ - ½ log 2π",
+        "Σ -½ ((x - μ) / σ)² - log σ - ½ log 2π",
         negative=_normal_nll,
         drawn="{x} = μ + σ ε, ε ~ N(0, 1)",
         draw=_location_scale,
     ),
     f.LogNormal: Written(
-        "log p(x) = log N(log x; μ, σ²) - log x",
+        "Σ log N(log x; μ, σ²) - log x",
         log_prob=_log_normal,
         drawn="log {x} = μ + σ ε, ε ~ N(0, 1)",
         draw=lambda p, noise: f"({_location_scale(p, noise)}).exp()",
     ),
-    f.Bernoulli: Written("-log p(x) = -x log π - (1 - x) log(1 - π), the cross-entropy", negative=_bernoulli_nll),
-    f.Categorical: Written("log p(y) = Σ_k y_k log π_k, y one-hot", log_prob=_categorical),
+    f.Bernoulli: Written("Σ x log π + (1 - x) log(1 - π)", negative=_bernoulli_nll),
+    f.Categorical: Written("Σ_k y_k log π_k, y one-hot", log_prob=_categorical),
     f.Exponential: Written(
-        "log p(x) = log λ - λ x",
+        "Σ log λ - λ x",
         log_prob=_exponential,
         drawn="{x} = ε / λ, ε ~ Exponential(1)",
         draw=lambda p, noise: over(noise, p["rate"]),
         noise="exponential",
     ),
     f.Logistic: Written(
-        "log p(x) = log σ(z) + log σ(-z) - log s, z = (x - μ) / s",
+        "Σ log σ(z) + log σ(-z) - log s, z = (x - μ) / s",
         log_prob=_logistic,
         drawn="{x} = μ + s logit(u), u ~ Uniform(0, 1)",
         draw=lambda p, noise: plus(p["loc"], times(p["scale"], f"torch.logit({noise})")),
@@ -194,9 +203,9 @@ _TABLE: dict[type[f.Normal], Written] = {  # type: ignore[assignment]
         drawn="{x} = sigmoid((l + logit u) / τ), u ~ Uniform(0, 1)",
         draw=lambda p, noise: f"torch.sigmoid({over(f'({_logits(p)} + torch.logit({noise}))', p['temperature'])})",
         noise="rand",
+        tensors=True,
     ),
     f.Beta: Written(own_noise=False),
-    f.ContinuousBernoulli: Written(own_noise=False),
     f.InverseGamma: Written(own_noise=False),
 }
 
@@ -218,20 +227,14 @@ def _kl_normal(q: Codes, p: Codes) -> str:
     return minus(plus(f"{moments} - 0.5", log(p["scale"])), log(q["scale"]))
 
 
-def _kl_categorical(q: Codes, p: Codes) -> str:
-    log_q, log_p = log_probs(q), log_probs(p)
-    return f"({log_q}.exp() * ({log_q} - {log_p})).sum(-1)"
-
-
 def _kl_exponential(q: Codes, p: Codes) -> str:
     return f"{minus(log(q['rate']), log(p['rate']))} + {over(p['rate'], q['rate'])} - 1"
 
 
 KL_WRITTEN: dict[tuple[Family, Family], tuple[str, Callable[[Codes, Codes], str]]] = {
-    (f.Normal.family, f.Normal.family): ("½ (σ_q² + (μ_q - μ_p)²) / σ_p² - ½ + log σ_p - log σ_q, summed", _kl_normal),
+    (f.Normal.family, f.Normal.family): ("Σ ½ (σ_q² + (μ_q - μ_p)²) / σ_p² - ½ + log σ_p - log σ_q", _kl_normal),
     (f.LogNormal.family, f.LogNormal.family): ("that of the normal logarithms", _kl_normal),
-    (f.Categorical.family, f.Categorical.family): ("Σ_k π_k (log π_k - log ρ_k)", _kl_categorical),
-    (f.Exponential.family, f.Exponential.family): ("log λ_q - log λ_p + λ_p / λ_q - 1, summed", _kl_exponential),
+    (f.Exponential.family, f.Exponential.family): ("Σ log λ_q - log λ_p + λ_p / λ_q - 1", _kl_exponential),
 }
 
 # ---------------------------------------------------------------------- torch.distributions
@@ -240,20 +243,25 @@ KL_WRITTEN: dict[tuple[Family, Family], tuple[str, Callable[[Codes, Codes], str]
 _OURS = frozenset(cls.family for cls in (getattr(f, name) for name in f.__all__))
 
 
-def torch_name(family: Family, drawing: bool = False) -> str | None:
-    """The name of the class in ``torch.distributions`` that says the same; None where there is none."""
+def torch_name(family: Family, what: str = "") -> str | None:
+    """The name of the class in ``torch.distributions`` that says the same; None where there is none.
+
+    what: "draw" where it must use up the same random numbers, "entropy" where it must know its entropy.
+    """
     formulas = (family.log_prob, family.event_nll, family.rsample)
     if family not in _OURS and any(formula is not None for formula in formulas):
         return None  # a family of the user's own, with formulas of its own
     row = WRITTEN.get(family)
-    if drawing and family.rsample is not None and (row is None or row.own_noise):
+    if what == "draw" and family.rsample is not None and (row is None or row.own_noise):
         return None
     if not isinstance(family.torch_class, type):
         return None
     for cls in family.torch_class.__mro__:
         if cls.__module__.startswith("torch.distributions.") and hasattr(td, cls.__name__):
             abstract = cls in (td.Distribution, td.TransformedDistribution, td.ExponentialFamily)
-            return None if abstract else cls.__name__
+            entropies = (td.Distribution.entropy, td.TransformedDistribution.entropy)
+            unknown = what == "entropy" and getattr(cls, "entropy", None) in entropies
+            return None if abstract or unknown else cls.__name__
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probflow._typing import Shape
+from probflow.distributions.families.bernoulli import Bernoulli
 from probflow.distributions.family import Family
 from probflow.inference.codegen_families import (
     WRITTEN,
@@ -17,7 +18,7 @@ from probflow.inference.codegen_families import (
     torch_name,
     torch_object,
 )
-from probflow.inference.codegen_values import Code, Front, common, folded, spread, tuple_code
+from probflow.inference.codegen_values import Code, Front, common, spread, tuple_code
 
 if TYPE_CHECKING:
     from probflow.inference.codegen import Writer
@@ -109,21 +110,26 @@ class FamilyForm(Form):
         """The parameters' expressions."""
         return {name: value.code for name, value in self.params.items()}
 
-    def torch(self, drawing: bool = False) -> str:
-        """The object of ``torch.distributions``."""
-        name = torch_name(self.family, drawing)
+    def torch(self, what: str = "", whole: bool = False) -> str:
+        """The object of ``torch.distributions``; `whole` where nothing else brings the shape of the event."""
+        name = torch_name(self.family, what)
         if name is None:
             raise Unreadable(self.slot)
-        return torch_object(name, self.codes)
+        codes = self.codes
+        if self.written.tensors:
+            codes = {key: f"torch.tensor({code})" if is_number(code) else code for key, code in codes.items()}
+        made = torch_object(name, codes)
+        if whole and not self.front and self.event and self.extra:
+            made += f".expand({tuple_code([str(size) for size in self.event[: self.extra]])})"
+        return made
 
     def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
         (value,) = values
         front = common(self.front, value.front)
         row = self.written
         if row.negative is not None:
-            if self.front and self.front != value.front and self.family.name == "Bernoulli":
-                value = self._as_wide(value, front)
-            code = to.event_sum(row.negative(self.codes, value.code), front, self.extra)
+            shown = self._one_shape(row.negative(self.codes, value.code), value)
+            code = to.event_sum(shown, front, self.extra)
             return Code(code if negative else f"-{atom(code)}", front)
         if row.log_prob is not None:
             code = row.log_prob(self.codes, value.code)
@@ -132,12 +138,16 @@ class FamilyForm(Form):
         code = to.event_sum(code, front, self.extra)
         return Code(f"-{atom(code)}" if negative else code, front)
 
-    def _as_wide(self, value: Code, front: Front) -> Code:
+    def _one_shape(self, code: str, value: Code) -> str:
         """torch's cross-entropies do not broadcast."""
         parameter = next(iter(self.params.values()))
-        if parameter.front != front:
-            raise Unreadable(self.slot)
-        return Code(f"{atom(value.code)}.expand_as({parameter.code})", front)
+        if self.family is not Bernoulli.family or parameter.front == value.front:
+            return code
+        given = f"({parameter.code}, {value.code}, "
+        if parameter.front == common(parameter.front, value.front):
+            return code.replace(given, f"({parameter.code}, {atom(value.code)}.expand_as({parameter.code}), ")
+        first = f"torch.as_tensor({parameter.code})" if is_number(parameter.code) else parameter.code
+        return code.replace(given, f"(*torch.broadcast_tensors({first}, {value.code}), ")
 
     def draw(self, to: Writer, how: Request) -> Drawn:
         form = self.aligned(how.depths)
@@ -173,7 +183,7 @@ class FamilyForm(Form):
         return f"torch.{self.written.noise}({sizes}{kind})"
 
     def _draw_torch(self, to: Writer, how: Request, inner: Front) -> Drawn:
-        code = self.torch(drawing=True)
+        code = self.torch("draw")
         own = common(*(value.front for value in self.params.values()))
         if own != inner:
             if own:
@@ -186,6 +196,14 @@ class FamilyForm(Form):
         method = "rsample" if how.pathwise else "sample"
         outer = tuple_code(how.outer) if how.outer else ""
         return Drawn((Code(to.assign(how.names[0], f"{code}.{method}({outer})"), (*how.outer, *inner)),))
+
+    def detached(self) -> FamilyForm:
+        """Its parameters as numbers, without gradient."""
+        params = {
+            name: value if is_number(value.code) else replace(value, code=f"{atom(value.code)}.detach()")
+            for name, value in self.params.items()
+        }
+        return replace(self, params=params)
 
     def aligned(self, depths: Sequence[int]) -> FamilyForm:
         params = {name: value.aligned(depths) if value.front else value for name, value in self.params.items()}
@@ -225,15 +243,14 @@ class FlowForm(Form):
 
     def _call(self, to: Writer, method: str, value: Code) -> tuple[str, Front]:
         front = common(value.front, () if self.context is None else self.context.front)
-        arguments = [folded(value, front)] + ([] if self.context is None else [folded(self.context, front)])
+        arguments = [to.folded(value, front)] + ([] if self.context is None else [to.folded(self.context, front)])
         return f"{self.flow}.transform.{method}({', '.join(arguments)})", front
 
     def terms(self, to: Writer, value: Code) -> tuple[Code, Code]:
         """log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
         call, front = self._call(to, "inverse_and_logdet", value)
         to.comment("change of variables: z = f⁻¹(x), log p(x) = log p_z(z) + log|det ∂f⁻¹/∂x|")
-        z, logdet = to.assign_pair("noise", "logdet", call)
-        z, logdet = (Code(to.unfolded(code, front), front) for code in (z, logdet))
+        z, logdet = (Code(to.unfolded(name, front), front) for name in to.assign_pair("noise", "logdet", call))
         return self.base.log_prob(to, [z], False), logdet
 
     def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
@@ -257,7 +274,7 @@ class FlowForm(Form):
         density = base.log_prob(to, [noise], False)
         call, front = self._call(to, "forward_and_logdet", noise)
         to.comment("change of variables along the draw: log p(x) = log p_z(z) - log|det ∂f/∂z|")
-        x, logdet = to.assign_pair(name, "logdet", call)
+        x, logdet = to.assign_pair(name if len(front) == 1 else f"{name}_rows", "logdet", call)
         if len(front) > 1:
             x = to.assign(name, to.unfolded(x, front))
         return Drawn((Code(x, front),), (density, Code(f"-{atom(to.unfolded(logdet, front))}", front)))
@@ -280,6 +297,7 @@ class MixtureForm(Form):
     def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
         to.comment("mixture: log p(x) = log Σ_k π_k p_k(x)")
         terms = [component.log_prob(to, values, False) for component in self.components]
+        terms = [replace(term, code=to.assign(f"log_p_{place}", term.code)) for place, term in enumerate(terms)]
         front = common(*(term.front for term in terms))
         parts = [term.code if term.front == front else f"{atom(term.code)}.expand({tuple_code(front)})" for term in terms]
         stacked = to.assign("log_components", f"torch.stack([{', '.join(parts)}], -1)")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from probflow.distributions.families.bernoulli import Bernoulli
+from probflow.distributions.families.categorical import Categorical
+from probflow.inference.axes import missing_depths
 from probflow.inference.codegen import Entry, Writer
-from probflow.inference.codegen_families import KL_WRITTEN, atom, is_number, operand
-from probflow.inference.codegen_forms import Drawn, FamilyForm, FlowForm, ObjectForm, PointForm, Request, Unreadable
+from probflow.inference.codegen_families import KL_WRITTEN, atom, is_number, log_probs, operand
+from probflow.inference.codegen_forms import Drawn, FamilyForm, FlowForm, ObjectForm, Request, Unreadable
 from probflow.inference.codegen_sources import bound_form
-from probflow.inference.codegen_values import Code, common, folded, number_code, tuple_code
+from probflow.inference.codegen_values import Code, common, number_code, tuple_code
 
 if TYPE_CHECKING:
     from probflow.inference.program import Info, Step
@@ -41,7 +44,8 @@ def _called(to: Writer, step: Step) -> Entry:
     front = () if info is None else (*to.sizes(info.axes), *(("batch",) if info.batched else ()))
     result = to.assign(step.kind, f"{name}({', '.join(arguments)})")
     if step.kind in ("draw", "states"):
-        count = len(info.about[0].var) if info is not None else 1
+        items = [s.info.key for s in to.program.steps if s.kind == "item" and s.args[0] == step.out and s.info is not None]
+        count = max(items, default=0) + 1
         if info is not None and step.kind == "states":
             to.size_is(info.axes[0], f"len({result}[0])")
             front = (f"len({result}[0])", *("1",) * len(info.axes))
@@ -57,7 +61,7 @@ def _argument(to: Writer, slot: int) -> str:
         return tuple_code([value.code for value in entry.values])
     if isinstance(entry, ObjectForm):
         return entry.code
-    raise Unreadable(entry.slot)  # type: ignore[union-attr]
+    raise Unreadable(entry.slot)
 
 
 # ---------------------------------------------------------------------- leaves and distributions
@@ -89,11 +93,22 @@ def _log_prob(to: Writer, step: Step, info: Info) -> Entry:
             code = " + ".join(term.code for term in drawn.terms).replace("+ -", "- ")
             return Code(to.assign(f"log_{factor.name}_{factor.var[0]}", code), front)
         return drawn.terms[info.key[1]] if len(drawn.terms) > info.key[1] else _called(to, step)
+    fixed = isinstance(info.key, tuple) and info.key[:1] == ("fixed",)
+    form = to.slots[step.args[0]]
+    if fixed and not isinstance(form, FamilyForm):
+        raise _NoRule
     form = to.form(step.args[0])
     values = [to.code(slot) for slot in step.args[1:]]
+    if fixed and isinstance(form, FamilyForm):
+        form = form.aligned(missing_depths(info.args[0].axes, info.axes)).detached()
+        to.section(f"{step.text}, {step.note}")
+        result = form.log_prob(to, values, False)
+        return Code(to.assign("_".join(["log", factor.name, *factor.var, "fixed"]), result.code), result.front)
+    if not isinstance(info.key, bool):
+        raise _NoRule
     negative = getattr(factor.kind, "event_nll", None) is not None
     equation = form.written.equation if isinstance(form, FamilyForm) else ""
-    to.section(("-" if negative and not equation.startswith("-") else "") + step.text + (f":  {equation}" if equation else ""))
+    to.section(f"{step.text}{f' = {equation}' if equation else ''}{', here its negative' if negative else ''}")
     result = form.log_prob(to, values, negative)
     hint = "_".join([("nll" if negative else "log"), factor.name, *factor.var])
     return Code(to.assign(hint, result.code), result.front)
@@ -122,12 +137,17 @@ def _kl(to: Writer, step: Step, info: Info) -> Entry:
     front = common(q.front, p.front)
     extra = q.extra if q.extra is not None else p.extra if p.event == () else None
     row = KL_WRITTEN.get((q.family, p.family))
-    if row is not None and any(not is_number(code) for code in q.codes.values()):
+    if q.family is p.family is Categorical.family:
+        to.section(f"{step.text} = Σ_k π_k (log π_k - log ρ_k)")
+        log_q, log_p = (to.assign(f"log_{form.name}_probs", log_probs(form.codes)) for form in (q, p))
+        code = to.event_sum(f"({log_q}.exp() * ({log_q} - {log_p})).sum(-1)", front, extra)
+        return Code(to.assign(f"kl_{'_'.join(info.about[0].var)}", code), front)
+    if row is not None and (q.front or not q.event):
         equation, formula = row
         code = formula(q.codes, p.codes)
     else:
-        equation, code = "torch's own", f"td.kl_divergence({q.torch()}, {p.torch()})"
-    to.section(f"{step.text}, {step.note}:  {equation}")
+        equation, code = "", f"td.kl_divergence({q.torch(whole=True)}, {p.torch(whole=True)})"
+    to.section(f"{step.text} = {equation}" if equation else f"{step.text}, {step.note}")
     return Code(to.assign(f"kl_{'_'.join(info.about[0].var)}", to.event_sum(code, front, extra)), front)
 
 
@@ -135,7 +155,7 @@ def _entropy(to: Writer, step: Step, info: Info) -> Entry:
     form = to.form(step.args[0])
     to.section(f"{step.text}, {step.note}")
     if isinstance(form, FamilyForm):
-        code = to.event_sum(f"{form.torch()}.entropy()", form.front, form.extra)
+        code = to.event_sum(f"{form.torch('entropy', whole=True)}.entropy()", form.front, form.extra)
     elif isinstance(form, ObjectForm):
         code = f"{form.code}.entropy()"
     else:
@@ -166,24 +186,22 @@ def _draw(to: Writer, step: Step, info: Info) -> Entry:
 def _states(to: Writer, step: Step, info: Info) -> Entry:
     (factor,) = info.about
     form = to.form(step.args[0])
-    if not isinstance(form, FamilyForm) or len(step.args) > 1 and False:
+    if not isinstance(form, FamilyForm):
         raise _NoRule
-    name, parameter = form.family.name, next(iter(form.params.values()))
+    parameter = next(iter(form.params.values()))
     many = 1
     for size in (form.event or ())[: form.extra or 0]:
         many *= size
-    if name not in ("Bernoulli", "Categorical") or many != 1 or is_number(parameter.code):
+    if form.family not in (Bernoulli.family, Categorical.family) or many != 1 or is_number(parameter.code):
         raise _NoRule
-    like, rank = parameter.code, f"{parameter.code}.dim()"
+    like, ones = parameter.code, len(parameter.front or "1") + (form.extra or 0)
     kind = f"dtype={like}.dtype, device={like}.device"
-    batchless = not parameter.front  # constants have a batch dimension of 1 in what is bound
-    to.section(f"{step.text}: every state, in front of the batch")
-    if name == "Categorical":
-        shape = "-1, 1, " if batchless else f"-1, *[1] * ({rank} - 1), "
-        code = f"torch.eye({like}.shape[-1], {kind}).reshape({shape}{like}.shape[-1])"
+    to.section(f"{step.text}: {step.note}; the states stand in front of the batch")
+    if form.family is Categorical.family:
+        code = f"torch.eye({like}.shape[-1], {kind})[:, {', '.join(['None'] * ones)}]"
     else:
-        shape = f"-1, *[1] * ({rank} + 1)" if batchless else f"-1, *[1] * {rank}"
-        code = f"torch.tensor([0.0, 1.0], {kind}).reshape({shape})"
+        batchless = not parameter.front  # constants have a batch dimension of 1 in what is bound
+        code = f"torch.tensor([0.0, 1.0], {kind}).reshape(2, *[1] * {f'({like}.dim() + 1)' if batchless else f'{like}.dim()'})"
     variable = to.assign(factor.var[0], code)
     to.size_is(info.axes[0], f"len({variable})")
     return Drawn((Code(variable, (f"len({variable})", *("1",) * len(form.front or ("1",)))),))
@@ -296,20 +314,20 @@ def _reduce(to: Writer, step: Step, info: Info) -> Entry:
 
 def _score(to: Writer, step: Step, info: Info) -> Entry:
     key = info.key
-    if not (isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], tuple) and key[1] is True):
+    if not (isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], tuple) and key[1] is True and len(step.args) < 4):
         raise _NoRule
-    cost, log_q = (to.code(slot) for slot in step.args)
+    value, *cost, log_q = (to.code(slot) for slot in step.args)
     to.helpers.setdefault("score_function")
-    to.section("the value stays; the gradient is that of the score function, with the other samples' mean as baseline")
-    code = f"score_function({cost.code}, {log_q.code}, {key[0]})"
-    return Code(to.assign("scored", code), common(cost.front, log_q.front))
+    to.section(f"{step.text}: {step.note}")
+    code = f"score_function({value.code}, {(cost or [value])[0].code}, {log_q.code}, {key[0]})"
+    return Code(to.assign("scored", code), common(value.front, log_q.front))
 
 
 def _function(to: Writer, step: Step, info: Info) -> Entry:
     function, name = info.about
     values = [to.code(slot) for slot in step.args]
     front = common(*(value.front for value in values))
-    called = f"{to.give(name, function)}({', '.join(folded(value, front) for value in values)})"
+    called = f"{to.give(name, function)}({', '.join(to.folded(value, front) for value in values)})"
     to.section(step.text)
     return Code(to.assign(f"{name}_value", to.unfolded(called, front)), front)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from probflow.distributions import Deterministic, Flow
 from probflow.distributions.base import Factor
@@ -18,7 +18,7 @@ from probflow.distributions.parametric import Parametric
 from probflow.domains import Domain
 from probflow.inference.codegen_families import atom, log_probs
 from probflow.inference.codegen_forms import FamilyForm, FlowForm, Form, MixtureForm, ObjectForm, PointForm, Unreadable
-from probflow.inference.codegen_values import Code, Front, common, constant_code, folded
+from probflow.inference.codegen_values import Code, Front, common, constant_code
 from probflow.inference.dry_run import Seen
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def bound_form(to: Writer, factor: Factor, inputs: Sequence[Code], slot: int, ti
     if slot not in to.opaque:
         if isinstance(origin, Parametric):
             return _family(to, factor, origin, inputs, slot, title)
-        if type(origin) is Flow and isinstance(origin.base, Factor):
+        if isinstance(origin, Flow) and type(origin).bind is Flow.bind:
             return _flow(to, factor, origin, inputs, slot, title)
         if isinstance(origin, MixtureModel):
             return _mixture(to, factor, origin, inputs, slot, title)
@@ -62,13 +62,11 @@ def _called(to: Writer, factor: Factor, origin: Networked, inputs: Sequence[Code
     """The network's call, and the front of what it returns."""
     front = common(*(value.front for value in inputs)) or ("1",)
     if origin._source == "network":
-        needs_object = isinstance(origin, Parametric) and any(
-            isinstance(origin._parameters.get(n), nn.Parameter) for n in origin._constants
-        )
+        needs_object = isinstance(origin, Parametric) and any(_literal(getattr(origin, n)) is None for n in origin._constants)
         name = f"{_object(to, factor)}.network" if needs_object else to.give(_statement(factor), origin.network)
     else:
         name = _object(to, factor)
-    arguments = [folded(value, front) for value in inputs]
+    arguments = [to.folded(value, front) for value in inputs]
     if origin._keywords is not None:
         arguments = [f"{k}={code}" for k, code in zip(origin._keywords, arguments, strict=True)]
     return f"{name}({', '.join(arguments)})", front
@@ -81,7 +79,7 @@ def _family(to: Writer, factor: Factor, origin: Parametric, inputs: Sequence[Cod
     seen = to.example.get(slot)
     seen = seen if seen is not None and seen.params else None
     params: dict[str, Code] = {}
-    one_shape = False
+    one_shape, before = False, len(to.lines)
     if origin._source:
         if title:
             to.section(title.splitlines()[0])
@@ -93,6 +91,8 @@ def _family(to: Writer, factor: Factor, origin: Parametric, inputs: Sequence[Cod
         params[name] = Code(_constant(to, factor, origin, name))
     if any(name not in params for name in origin.family.defaults):
         params |= {n: Code(repr(v)) for n, v in origin.family.defaults.items() if n not in params}
+    if title and not origin._source and len(to.lines) > before:
+        to.lines[before:before] = ["", f"# {title.splitlines()[0]}"]
     ordered = {name: params[name] for name in origin.family.params if name in params}
     extra, event, kind = _known(origin, seen)
     front = common(*(value.front for value in ordered.values()))
@@ -122,7 +122,7 @@ def _outputs(
     fixed = {*origin._constants, *origin._strings}
     family, either = origin.family, None
     if seen is not None:
-        names = [n for n in seen.params if n not in fixed and (n not in family.defaults or seen.form == "dict")]
+        names = list(seen.returned) or [n for n in seen.params if n not in fixed and n not in family.defaults]
     elif origin._seen is not None:
         names = list(origin._seen)
     else:
@@ -147,11 +147,16 @@ def _outputs(
     shapes = {n: seen.params[n] for n in names} if seen is not None else {}
     wide = seen is None and len(names) > 1 and slot in to.drawn_from and family.one_rank == 0
     variables = [to.fresh(f"{prefix}_{n}") if n in codes and not codes[n].isidentifier() else codes[n] for n in names]
-    if len(names) > 1 and any(v != codes[n] for v, n in zip(variables, names, strict=True)):
-        right = ", ".join(codes[n] for n in names)
-        to.lines.append(f"{', '.join(variables)} = {f'torch.broadcast_tensors({right})' if wide else right}")
-    elif len(names) == 1 and variables[0] != codes[names[0]]:
-        to.lines.append(f"{variables[0]} = {codes[names[0]]}")
+    fresh = [(v, codes[n]) for v, n in zip(variables, names, strict=True) if v != codes[n]]
+    right = ", ".join(code for _, code in fresh)
+    if wide and len(right) <= 60:
+        to.lines.append(f"{', '.join(variables)} = torch.broadcast_tensors({right})")
+    elif fresh and len(right) <= 80:
+        to.lines.append(f"{', '.join(v for v, _ in fresh)} = {right}")
+    else:
+        to.lines += [f"{variable} = {code}" for variable, code in fresh]
+        if wide:
+            to.lines.append(f"{', '.join(variables)} = torch.broadcast_tensors({', '.join(variables)})")
     result = {}
     for name, variable in zip(names, variables, strict=True):
         own = front
@@ -160,7 +165,7 @@ def _outputs(
         elif seen is not None and len(shapes[name]) >= len(front) and shapes[name][len(front) - 1] == 1:
             own = (*front[:-1], "1")  # one row for the whole batch
         result[name] = Code(variable, own)
-    return result, wide or len({shapes.get(n) for n in names}) == 1 and seen is not None
+    return result, wide or (len({shapes.get(n) for n in names}) == 1 and seen is not None)
 
 
 def _several(to: Writer, prefix: str, names: Sequence[str], call: str) -> list[str]:
@@ -170,10 +175,15 @@ def _several(to: Writer, prefix: str, names: Sequence[str], call: str) -> list[s
     return variables
 
 
+def _literal(tensor: Tensor) -> str | None:
+    """A constant as it is written; None where it is trained, large, or elsewhere than on the CPU."""
+    return None if tensor.requires_grad or not tensor.is_cpu else constant_code(tensor)
+
+
 def _constant(to: Writer, factor: Factor, origin: Parametric, name: str) -> str:
     tensor: Tensor = getattr(origin, name)
     rank = origin.family.params[name].rank
-    code = None if isinstance(tensor, nn.Parameter) or tensor.requires_grad or not tensor.is_cpu else constant_code(tensor)
+    code = _literal(tensor)
     if code is None:
         code = f"{_object(to, factor)}.{name}"
     if tensor.dim() < rank and origin._features is not None:  # one number for every element of a vector
@@ -194,7 +204,7 @@ def _flow(to: Writer, factor: Factor, flow: Flow, inputs: Sequence[Code], slot: 
     if flow._context:
         used = [inputs[places[n]] for n in flow._context]
         front = common(*(value.front for value in used))
-        arguments = [folded(value, front) for value in used]
+        arguments = [to.folded(value, front) for value in used]
         module = flow._modules.get("embedding", flow._embed)
         if module is not None:
             which = f"{name}.embedding" if "embedding" in flow._modules else f"{name}._embed"

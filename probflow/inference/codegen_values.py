@@ -70,12 +70,6 @@ def spread(value: Code, front: Front) -> Code:
     return Code(f"{atom(value.code)}.expand({', '.join(sizes)})", front)
 
 
-def folded(value: Code, front: Front) -> str:
-    """The value with all of `front` as one batch dimension: networks see exactly one."""
-    wide = spread(value, front)
-    return wide.code if len(front) == 1 else f"{atom(wide.code)}.flatten(0, {len(front) - 1})"
-
-
 def number_code(value: float | int) -> str:
     """A literal for a number."""
     if value != value or value in (float("inf"), float("-inf")):

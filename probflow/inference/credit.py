@@ -7,14 +7,15 @@ section 3.1).  What is downstream is known of every value of a plan: the draws t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
 
 from probflow.distributions.base import Factor
 from probflow.errors import LossError
-from probflow.inference.axes import Axes, Slot, union
+from probflow.inference.averages import summed
+from probflow.inference.axes import Axes, Axis, Slot, union
 from probflow.inference.estimators.rebar import rebar_surrogate
 from probflow.inference.estimators.score import score_surrogate
 from probflow.inference.estimators.vimco import score_logarithm
@@ -50,9 +51,18 @@ class Costs:
     env: Env
     axes: Axes
     lower: Callable[[Loss, Planner, Env], Slot]
+    sums: list[tuple[Slot, Axis]] = field(default_factory=list)
+    """The sums over states below the draw at hand, innermost first."""
 
-    def of(self, planner: Planner, draw: int) -> tuple[Loss, Slot]:
-        """The terms downstream of a draw, and their sum; all of them where it makes no difference."""
+    def settled(self, planner: Planner, cost: Slot) -> Slot:
+        """A cost, averaged over the states of what is summed below the draw."""
+        for log_weight, axis in self.sums:
+            if axis in cost.axes:
+                cost = summed(planner, cost, log_weight, axis, False)
+        return cost
+
+    def of(self, planner: Planner, draw: int) -> tuple[Loss, Slot | None]:
+        """The terms downstream of a draw, and their sum; None for all of them, where it makes no difference."""
         terms = terms_of(self.body_node, frozenset(self.node.q.var))
         if len(terms) > 1:
             downstream = [t for t in terms if draw in self.lower(_alone(t), planner, self.env).draws]
@@ -60,8 +70,8 @@ class Costs:
                 loss = sum_of(downstream)
                 slot = self.lower(loss, planner, self.env)
                 if slot.batched == self.body.batched:
-                    return loss, slot
-        return self.body_node, self.body
+                    return loss, self.settled(planner, slot)
+        return self.body_node, None
 
 
 def _alone(term: Term) -> Loss:
@@ -82,10 +92,11 @@ def _log_q(draw: DrawnLike) -> Slot:
 def scored(planner: Planner, body: Slot, costs: Costs, draw: DrawnLike) -> Slot:
     """`body` with the score of one draw, times the costs downstream of it."""
     log_q, axes = _log_q(draw), costs.axes
-    _, cost = costs.of(planner, draw.slot.index)
+    _, part = costs.of(planner, draw.slot.index)
+    cost = body if part is None else part
     baseline = draw.how.baseline if isinstance(draw.how, Score) else "leave-one-out"
     given = _given(planner, baseline, costs, draw) if isinstance(baseline, Function) else None
-    whole = cost is costs.body and given is None
+    whole = part is None and given is None
     if not whole:
         body, cost = planner.plain(body), planner.plain(cost)
     full = union(body.axes, cost.axes, log_q.axes, *((given.axes,) if given is not None else ()))
@@ -106,7 +117,7 @@ def scored(planner: Planner, body: Slot, costs: Costs, draw: DrawnLike) -> Slot:
         run_whole if whole else run,
         full,
         batched=body.batched,
-        text="score-function gradient" if cost is costs.body else f"score-function gradient of {', '.join(draw.factor.var)}",
+        text="score-function gradient" if part is None else f"score-function gradient of {', '.join(draw.factor.var)}",
         note="unbiased, value unchanged",
     )
     return replace(slot, negated=body.negated)
@@ -150,13 +161,14 @@ def rebar_scored(planner: Planner, body: Slot, costs: Costs, draw: DrawnLike) ->
         )
     if not body.batched:
         raise LossError("estimator='rebar' needs one cost per batch element: put .mean() or .sum() outside the expectation.")
-    loss, cost = costs.of(planner, draw.slot.index)
+    loss, part = costs.of(planner, draw.slot.index)
     relaxed = []
     for place in (1, 2):
         item = planner.op("item", place, (draw.slot,), lambda values, place=place: values[place], draw.slot.axes)
         planner.relaxed.add(item.index)
-        relaxed.append(costs.lower(loss, planner, replace(costs.env, bound={**costs.env.bound, name: item})))
-    parts = [*map(planner.plain, (body, cost, *relaxed)), log_q]
+        moved = costs.lower(loss, planner, replace(costs.env, bound={**costs.env.bound, name: item}))
+        relaxed.append(costs.settled(planner, moved))
+    parts = [*map(planner.plain, (body, body if part is None else part, *relaxed)), log_q]
     full = union(*(part.axes for part in parts))
     dims, eta = tuple(full.index(axis) for axis in costs.axes), how.eta
 

@@ -39,7 +39,7 @@ def data_flow(program: Program) -> nx.DiGraph[str | int]:
 def drawn(program: Program) -> str:
     """The graph as text, an arrow from every op to those that use it."""
     graph = data_flow(program)
-    labels = {node: str(node) if kind == "read" else f"{node} {kind}" for node, kind in graph.nodes(data="kind")}
-    long = {node: " ".join([labels[node], graph.nodes[node]["text"] if isinstance(node, int) else ""]).strip() for node in graph}
+    labels = {node: node if isinstance(node, str) else f"{node} {graph.nodes[node]['kind']}" for node in graph}
+    long = {node: label if isinstance(node, str) else f"{label} {graph.nodes[node]['text']}" for node, label in labels.items()}
     rows = {long[node]: [labels[other] for other in graph.successors(node)] for node in graph}
     return "\n".join([f"plan of {program.formula}", *arrows(rows), *(f"  {long[n]}" for n in graph if not graph.out_degree(n))])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from probflow._typing import Shape
+from probflow._typing import Names, Shape
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound
 from probflow.distributions.networked import Networked
@@ -30,6 +30,9 @@ class Seen:
     dtype: torch.dtype | None = None
     form: str = ""
     """How a network returned its parameters: "dict", "tuple" or "tensor"."""
+
+    returned: Names = ()
+    """The names of those parameters, where it said them."""
 
     params: Mapping[str, Shape] = field(default_factory=dict)
     extra: int | None = None
@@ -51,7 +54,7 @@ def dry_run(program: Program, values: Mapping[str, Any], parts: Sequence[nn.Modu
         for step in program.steps:
             arguments = [slots[slot] for slot in step.args]
             slots[step.out] = step.run(*arguments)
-            found[step.out] = _seen(slots[step.out], _form(step, arguments))
+            found[step.out] = replace(_seen(slots[step.out]), **_returned(step, arguments))
     return found
 
 
@@ -68,15 +71,18 @@ def _unchanged(parts: Sequence[nn.Module]) -> Iterator[None]:
                 tensor.copy_(kept)
 
 
-def _form(step: Step, arguments: list[Any]) -> str:
+def _returned(step: Step, arguments: list[Any]) -> dict[str, Any]:
+    """What the network of this op returned, if it has one."""
     factor = step.info.about[0].origin if step.kind == "params" and step.info is not None else None
     if not isinstance(factor, Networked) or not factor._source or step.info is None:
-        return ""
+        return {}
     outputs = factor.call(fold(arguments, [len(slot.axes) for slot in step.info.args])[0])
-    return "dict" if isinstance(outputs, dict) else "tensor" if isinstance(outputs, Tensor) else "tuple"
+    if isinstance(outputs, dict):
+        return {"form": "dict", "returned": tuple(outputs)}
+    return {"form": "tensor" if isinstance(outputs, Tensor) else "tuple"}
 
 
-def _seen(value: Any, form: str = "") -> Seen:
+def _seen(value: Any) -> Seen:
     if isinstance(value, Tensor):
         return Seen(shape_text(value.shape), tuple(value.shape), value.dtype)
     if isinstance(value, (tuple, list)):
@@ -84,7 +90,7 @@ def _seen(value: Any, form: str = "") -> Seen:
     if isinstance(value, FamilyBound):
         shapes = {name: tuple(tensor.shape) for name, tensor in value.params.items()}
         text = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
-        return Seen(text, None, None, form, shapes, value.extra, tuple(value.event))
+        return Seen(text, params=shapes, extra=value.extra, event=tuple(value.event))
     if isinstance(value, Bound):
-        return Seen(f"batch {shape_text(value.front)}", form=form)
+        return Seen(f"batch {shape_text(value.front)}")
     return Seen("()")

@@ -114,10 +114,15 @@ def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool 
         try:
             return program, program.run(values)
         except TooManyStates as found:
-            plans = _plans(loss)
-            plans.too_many |= {found.origin}
-            plans.programs.clear()
-            plans.usual = None
+            _plan_anew(loss, found)
+
+
+def _plan_anew(loss: Loss, found: TooManyStates) -> None:
+    """A variable turned out too large to sum over: it will be drawn."""
+    plans = _plans(loss)
+    plans.too_many |= {found.origin}
+    plans.programs.clear()
+    plans.usual = None
 
 
 @evaluation.evaluate.register
@@ -152,8 +157,13 @@ def plan(loss: Loss, values: Values | None = None) -> Program:
     """The program that computes `loss`; with example values also the shapes."""
     if values is None:
         return program_for(loss)
-    program, _ = _retried(loss, values, lambda program: program.with_example(values, modules(loss)))
-    return _
+    if values.__class__ is not dict and not isinstance(values, Mapping):
+        check_mapping(values, str(loss), loss.input_var)
+    while True:
+        try:
+            return program_for(loss, values).with_example(values, modules(loss))
+        except TooManyStates as found:
+            _plan_anew(loss, found)
 
 
 class LossModule(nn.Module):

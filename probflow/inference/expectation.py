@@ -11,9 +11,10 @@ from torch import Tensor
 
 from probflow.distributions.base import Factor
 from probflow.errors import LossError
-from probflow.inference.axes import Axes, Slot, union
+from probflow.inference.averages import averaged, summed
+from probflow.inference.axes import Axes, Axis, Slot
 from probflow.inference.credit import Costs, enumerated, log_scored, rebar_scored, scored
-from probflow.inference.estimators import sampler_for, weighted_sum
+from probflow.inference.estimators import sampler_for
 from probflow.inference.estimators.dreg import double_reparameterisation
 from probflow.inference.fixed import fixed_log_prob
 from probflow.inference.planner import Env, Planner
@@ -43,26 +44,26 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
     q, inner = node.q, env
     used = free_variables(node.f)
     axes = planner.sample_axes(q, tuple(n for n in used if n not in q.var), node.sample_shape, env)
-    sums: list[tuple[Slot, Any]] = []
-    drawn: list[Drawn] = []
+    steps: list[Drawn | tuple[Slot, Axis]] = []
     for place in q.graph.order:
         factor = q.factors[place]
         factor.check_sampler()
         how = planner.choose(factor, node.sample_shape, node.estimator)
         if isinstance(how, Enumerate):
             inner, log_weight, axis = planner.enumerate(factor, inner, asked=enumerated(node.estimator, factor))
-            sums.append((log_weight, axis))
+            steps.append((log_weight, axis))
             continue
         inner, slot = planner.draw(factor, inner, axes, sampler_for(how))
         log_q = planner.plain(planner.factor_log_prob(factor, inner)) if isinstance(how, (Score, VIMCO, Rebar)) else None
-        drawn.append(Drawn(factor, how, slot, log_q))
+        steps.append(Drawn(factor, how, slot, log_q))
     mine = [inner.bound[n] for n in q.var]
     inner = replace(
         inner,
         draws=env.draws.union(*(slot.draws for slot in mine)),
         axes=env.axes.union(*(slot.axes for slot in mine)),
     )
-    _check(node, drawn, bool(sums), logarithmic)
+    drawn = [step for step in steps if isinstance(step, Drawn)]
+    _check(node, drawn, len(drawn) < len(steps), logarithmic)
     fixed = [d.factor for d in drawn if isinstance(d.how, (STL, DReG))]
     if fixed:
         body = _fixed_body(node, body_node, planner, inner, axes, fixed, logarithmic, lower)
@@ -70,18 +71,22 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
         body = lower(body_node, planner, inner)
     if logarithmic:
         body = planner.plain(body)
-    scores = [d for d in drawn if d.log_q is not None and d.slot.index in body.draws]
-    if scores and not logarithmic:
-        costs = Costs(node, body_node, body, inner, axes, lower)
-        for d in scores:
-            body = rebar_scored(planner, body, costs, d) if isinstance(d.how, Rebar) else scored(planner, body, costs, d)
-    for log_weight, axis in reversed(sums):
-        if axis in body.axes:
-            body = _summed(planner, body, log_weight, axis, logarithmic)
-    average = _averaged(planner, body, axes, text(node, planner.labels), logarithmic)
+    costs = Costs(node, body_node, body, inner, axes, lower)
+    for step in reversed(steps):  # the cost of a draw is averaged over what is summed below it: q(y|z) depends on z
+        if not isinstance(step, Drawn):
+            log_weight, axis = step
+            if axis in body.axes:
+                body = summed(planner, body, log_weight, axis, logarithmic)
+            costs.sums.append(step)
+        elif step.log_q is not None and step.slot.index in costs.body.draws and not logarithmic:
+            body = (
+                rebar_scored(planner, body, costs, step) if isinstance(step.how, Rebar) else scored(planner, body, costs, step)
+            )
+    average = averaged(planner, body, axes, text(node, planner.labels), logarithmic)
     if logarithmic:
-        for d in scores:
-            average = log_scored(planner, average, body, d, axes)
+        for d in drawn:
+            if d.log_q is not None and d.slot.index in costs.body.draws:
+                average = log_scored(planner, average, body, d, axes)
     return average
 
 
@@ -204,53 +209,3 @@ def _multiply(a: Any, *rest: Any) -> Any:
     for b in rest:
         a = a * b
     return a
-
-
-# ---------------------------------------------------------------------- sums and averages
-
-
-def _summed(planner: Planner, body: Slot, log_weight: Slot, axis: Any, logarithmic: bool) -> Slot:
-    full = union(body.axes, log_weight.axes)
-    dim = full.index(axis) - len(full) - (1 if body.batched else 0)
-    rest = tuple(a for a in full if a != axis)
-    if not body.batched:
-        raise LossError(
-            "A sum over the states of a finite variable cannot hold .mean() or .sum() over the batch: put them outside the expectation."
-        )
-
-    def run(weight: Tensor, cost: Tensor) -> Tensor:
-        if cost.dim() < weight.dim():
-            cost = cost.expand(weight.shape)
-        if weight.dim() < cost.dim():
-            weight = weight.expand(cost.shape)
-        return (weight + cost).logsumexp(dim) if logarithmic else weighted_sum(weight, cost, dim)
-
-    slots = (planner.aligned(log_weight, full), planner.aligned(body, full))
-    slot = planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
-    return replace(slot, negated=body.negated)
-
-
-def _averaged(planner: Planner, body: Slot, axes: Axes, shown: str, logarithmic: bool) -> Slot:
-    present = tuple(axis for axis in axes if axis in body.axes)
-    if not present:
-        return body
-    dims = tuple(body.axes.index(axis) for axis in present)
-    rest = tuple(axis for axis in body.axes if axis not in present)
-    if not logarithmic:
-        shown = f"-{shown}" if body.negated else shown
-        slot = planner.op(
-            "average", dims, (body,), lambda t: t.mean(dims), rest, batched=body.batched, text=shown, note="over the samples"
-        )
-        return replace(slot, negated=body.negated)
-    count = math.log(math.prod(axis.size or 1 for axis in present))
-    note = "log-mean-exp over the samples: a lower bound on the logarithm, biased for finitely many"
-    return planner.op(
-        "average",
-        ("log", dims),
-        (body,),
-        lambda t: t.logsumexp(dims) - count,
-        rest,
-        batched=body.batched,
-        text=f"log {shown}",
-        note=note,
-    )

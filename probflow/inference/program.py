@@ -263,7 +263,7 @@ class Program:
         return shown
 
     def to_python(self) -> str:
-        """The plain PyTorch function that computes the same, as text: imports, and ``def loss(values, networks...)``.
+        r'''The plain PyTorch function that computes the same, as text: imports, and ``def loss(values, networks...)``.
 
         Networks are its parameters, named after the distribution: ``q_z_given_x``; :attr:`networks` has them all.  With the same
         seed it uses up the same random numbers and gives the same number, to rounding.  What has no short form is the
@@ -273,11 +273,35 @@ class Program:
         shorter, and holds for values of these shapes.  Without them networks are taken to return dicts, and a finite variable
         to be one per row.
 
-        >>> import torch
-        >>> from probflow import E, KL, Normal, log
-        >>> q, p = Normal("q(z)", loc=1.0, scale=0.5, features_shape=2), Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
-        >>> print(E(q)[log(p)].plan().to_python())
-        """
+        >>> from probflow import E, Normal, log
+        >>> q = Normal("q(z | x)", lambda x: {"loc": x, "scale": x.exp()})
+        >>> plan = E(q)[log(Normal("p(z)", loc=0.0, scale=1.0))].plan({"x": torch.zeros(5)})
+        >>> print(plan.to_python())
+        """E_q(z|x)[log p(z)], as plain PyTorch."""
+        <BLANKLINE>
+        import math
+        <BLANKLINE>
+        import torch
+        <BLANKLINE>
+        <BLANKLINE>
+        def loss(values, q_z_given_x):
+            x = values["x"]
+        <BLANKLINE>
+            # q(z|x): Normal from <lambda>
+            out = q_z_given_x(x)
+            q_z_loc, q_z_scale = out["loc"], out["scale"]
+        <BLANKLINE>
+            # z ~ q(z|x):  z = μ + σ ε, ε ~ N(0, 1)
+            noise = torch.randn(q_z_loc.shape, dtype=q_z_loc.dtype, device=q_z_loc.device)
+            z = q_z_loc + q_z_scale * noise
+        <BLANKLINE>
+            # log p(z) = Σ -½ ((x - μ) / σ)² - log σ - ½ log 2π, here its negative
+            nll_p_z = 0.5 * z**2 + 0.5 * math.log(2 * math.pi)
+        <BLANKLINE>
+            # times -1
+            return -nll_p_z
+        <BLANKLINE>
+        '''
         from probflow.inference.codegen import written_program
 
         return written_program(self)[0]

@@ -16,6 +16,24 @@ class PlanLike(Protocol):
 
     def __str__(self) -> str: ...
 
+    def to_python(self) -> str:
+        """The plain PyTorch function that computes the same, as text."""
+        ...
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """What that function is called with besides the values."""
+        ...
+
+    @property
+    def graph(self) -> Any:
+        """The data flow, a ``networkx.DiGraph``."""
+        ...
+
+    def draw(self) -> str:
+        """The data flow as text."""
+        ...
+
 
 def _missing(loss: object) -> LossError:
     return LossError(f"{type(loss).__name__} cannot be evaluated: import probflow (or probflow.inference) first.")
@@ -34,8 +52,8 @@ def terms(loss: object, values: Values) -> dict[str, Tensor]:
 
 
 @singledispatch
-def plan(loss: object) -> PlanLike:
-    """The program that computes `loss`."""
+def plan(loss: object, values: Values | None = None) -> PlanLike:
+    """The program that computes `loss`; with example values also the shapes."""
     raise _missing(loss)
 
 

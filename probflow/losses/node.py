@@ -180,6 +180,19 @@ class Loss:
 
         return latex(self)
 
+    def to_sympy(self) -> Any:
+        """The expression in sympy, for its algebra of coefficients: see :mod:`probflow.losses.sympy_form` for what it keeps.
+
+        >>> from probflow.distributions import Normal
+        >>> from probflow.losses import KL, Parameter
+        >>> q, p = Normal("q(z)", loc=0.0, scale=1.0), Normal("p(z)", loc=1.0, scale=1.0)
+        >>> (Parameter("beta") * KL(q, p) + 0.5 * KL(q, p)).to_sympy().factor()
+        (2*beta + 1)*KL(q(z), p(z))/2
+        """
+        from probflow.losses.sympy_form import sympy_form
+
+        return sympy_form(self)
+
     def _repr_latex_(self) -> str:
         return f"${self.latex()}$"
 
@@ -234,9 +247,13 @@ class Loss:
         """Every printed term with its value, all from one evaluation."""
         return evaluation.terms(self, {} if values is None else values)
 
-    def plan(self) -> PlanLike:
-        """What will be computed, op by op: ``print(loss.plan())``."""
-        return evaluation.plan(self)
+    def plan(self, values: Values | None = None) -> PlanLike:
+        """What will be computed, op by op: ``print(loss.plan())``.
+
+        With example `values` every op's result is shown with its shape: one run without gradient, random state put back.
+        ``.to_python()`` writes the plan as a plain PyTorch function, ``.graph`` and ``.draw()`` give its data flow.
+        """
+        return evaluation.plan(self, values)
 
     def module(self) -> nn.Module:
         """An ``nn.Module`` whose ``forward(values)`` is this loss: for torch.compile, DDP, Lightning, Accelerate."""

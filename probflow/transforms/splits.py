@@ -122,7 +122,7 @@ def as_split(value: SplitLike, shape: Shape, flip: bool, title: str) -> Split:
                 f"{title}: a coupling of {shape[0]} feature(s) has nothing to split; use Elementwise, or 'checkerboard' for images."
             )
         if value in ("halves", "channel"):
-            return Halves(shape, shape[0] // 2 if flip else (shape[0] + 1) // 2, flip)
+            return Halves(shape, (shape[0] + 1) // 2, flip)
         return Picked(shape, range(1 if flip else 0, shape[0], 2))
     if isinstance(value, Tensor) and value.dtype == torch.bool:
         mask = ~value if flip else value

@@ -175,15 +175,15 @@ def test_unknown_options_and_bad_values(
 # ---------------------------------------------------------------------- flow
 
 
-@pytest.mark.parametrize("model", ["nsf", "nsf-ar", "realnvp", "maf", "nice"])
-def test_every_flow_learns(model: str, tmp_path: Path) -> None:
-    """Better than the normal distribution of the same mean and covariance."""
-    options = ("--model", model, "--data", "eight_gaussians", "--epochs", "8", "--batch-size", "100", "--hidden", "16")
+@pytest.mark.parametrize(("model", "margin"), [("nsf", 0.5), ("nsf-ar", 0.5), ("realnvp", 0.0), ("maf", 0.0), ("nice", -0.1)])
+def test_every_flow_learns(model: str, margin: float, tmp_path: Path) -> None:
+    """Better than the normal distribution of the same mean and covariance; NICE, which keeps volumes, comes close to it."""
+    options = ("--model", model, "--data", "eight_gaussians", "--epochs", "8", "--batch-size", "50", "--lr", "0.01")
     assert demo("flow", tmp_path, *options) == 0
     found = metrics(tmp_path)
     x = data.toy("eight_gaussians", 500, seed=1)["x"]
     normal = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov())
-    assert found["test_log_likelihood_nats"] > float(normal.log_prob(x).mean())
+    assert found["test_log_likelihood_nats"] > float(normal.log_prob(x).mean()) + margin
     assert 0 < found["standard_error"] < 0.2 and found["best_possible_nats"] is None
 
 

@@ -225,3 +225,16 @@ ERRORS = {
 def test_errors(make, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+@pytest.mark.parametrize("make", [pf.flows.RealNVP, pf.flows.NSF, pf.flows.NICE], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("features", [2, 3, 5, 7])
+def test_couplings_that_take_turns_change_every_feature(make, features: int) -> None:
+    torch.manual_seed(0)
+    flow = make("p(x)", features=features, layers=2, hidden=(8,))
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    z = torch.randn(4, features)
+    couplings = flow.transform[:2]
+    assert bool((couplings.forward(z) != z).any(0).all())
