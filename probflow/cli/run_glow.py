@@ -32,7 +32,7 @@ from probflow.transforms import bits_per_dim
 
 MARGIN = 2  # black pixels around a digit: 32 x 32 can be halved more than twice
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
-STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+STRENGTHS = (-0.6, -0.3, 0.0, 0.3, 0.6)  # in steps from the tenth with the least to the tenth with the most
 CLIP = 50.0  # of the gradient's norm
 ENCODED = 2000  # digits whose noise the directions are found from
 

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--posterior", choices=("normal", *POSTERIORS), default="normal", help="q(z|x)")
     add_digits_option(parser)
     add_training_options(parser, "vae-flow", 60, 128, 1e-3, (512, 512))
-    parser.add_argument("--z", type=count, default=2, metavar="N", help="dimensions of z; with 2, the prior is drawn")
+    parser.add_argument("--z", type=count, default=8, metavar="N", help="dimensions of z; with 2, the prior is drawn")
     parser.add_argument("--samples", type=count, default=200, metavar="N", help="draws per digit in the estimate of log p(x)")
     parser.add_argument("--compare", action="store_true", help="train a second time, with a normal prior, and compare")
 
@@ -53,16 +53,18 @@ def run(options: argparse.Namespace) -> None:
     print(f"{len(split.train['x'])} digits to learn from, {len(test['x'])} to test on\n", flush=True)
 
     compared: dict[str, dict[str, float]] = {}
+    log_p: dict[str, Tensor] = {}
     written: list[Path] = []
     other = "normal" if options.prior != "normal" else "nsf"
     if options.compare:
         torch.manual_seed(options.seed)
         parts, model, checkpoint = _train(this, other, split.train, test, f"checkpoint-{other}.pt")
-        compared[other] = _numbers(parts, model, test, options.samples)
+        compared[other], log_p[other] = _numbers(parts, model, test, options.samples)
         written.append(checkpoint)
     torch.manual_seed(options.seed)  # the second training starts where the first did
     parts, model, checkpoint = _train(this, options.prior, split.train, test, "checkpoint.pt")
-    compared[options.prior] = found = _numbers(parts, model, test, options.samples)
+    found, log_p[options.prior] = _numbers(parts, model, test, options.samples)
+    compared[options.prior] = found
     written += [checkpoint, *_pictures(parts, test, model, this.out)]
     metrics: dict[str, Any] = {
         "prior": options.prior,
@@ -72,13 +74,19 @@ def run(options: argparse.Namespace) -> None:
         "digits": {"source": source(options), "train": len(split.train["x"]), "test": len(test["x"])},
     }
     if options.compare:
+        gain = log_p[options.prior] - log_p[other]  # digit by digit: digits differ more than priors do
         metrics["compare"] = compared
+        metrics["gain_nats"], metrics["gain_standard_error"] = _mean(gain)
     written.append(this.write_metrics(model, options.epochs, metrics))
 
     print(f"\n{'prior':10}{'test -ELBO':>12}{'log p(x)':>12}{'':4}nats per digit, {model.epoch} epochs, {this.seconds:.0f} s")
     for name, numbers in compared.items():
         shown = f"{numbers['test_log_likelihood_nats']:12.2f} ± {numbers['standard_error']:.2f}"
         print(f"{name:10}{numbers['test_negative_elbo_nats']:12.2f}{shown}")
+    if options.compare:
+        print(
+            f"{options.prior} over {other}: {metrics['gain_nats']:+.2f} ± {metrics['gain_standard_error']:.2f} nats per digit"
+        )
     print("written:", *written, sep="\n  ")
 
 
@@ -95,8 +103,8 @@ def _train(
     return parts, model, checkpoint
 
 
-def _numbers(parts: VAE, model: Model, test: Mapping[str, Tensor], samples: int) -> dict[str, float]:
-    """The bound over all test digits, and the importance-weighted estimate of log p(x) over the first 1,000."""
+def _numbers(parts: VAE, model: Model, test: Mapping[str, Tensor], samples: int) -> tuple[dict[str, float], Tensor]:
+    """The bound over all test digits, and the importance-weighted estimate of log p(x) for the first 1,000, with each digit's."""
     device = next(parts.p.parameters()).device
     joint = parts.p * parts.prior
     rows = data.Batches({"x": test["x"][:ESTIMATED]}, 100, shuffle=False)
@@ -104,12 +112,18 @@ def _numbers(parts: VAE, model: Model, test: Mapping[str, Tensor], samples: int)
         estimates = [importance(joint, parts.q, {"x": row["x"].to(device)}, samples, chunk=50) for row in rows]
     log_p = torch.cat([estimate.log_evidence for estimate in estimates]).cpu()
     effective = torch.cat([estimate.effective_samples for estimate in estimates])
+    mean, error = _mean(log_p)
     return {
         "test_negative_elbo_nats": model.history["test_loss"][-1],
-        "test_log_likelihood_nats": float(log_p.mean()),
-        "standard_error": float(log_p.std() / math.sqrt(len(log_p))),
+        "test_log_likelihood_nats": mean,
+        "standard_error": error,
         "effective_samples": float(effective.mean()),
-    }
+    }, log_p
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    """The mean, and its standard error."""
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
 def _pictures(parts: VAE, test: Mapping[str, Tensor], model: Model, out: Path) -> list[Path]:

@@ -1,58 +1,103 @@
-"""Finite variables laid out along sample dimensions of their own, so that one pass computes every state."""
+"""The terms of log p over the states of its finite variables: each factor at the states that it depends on, and no others."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
+from probflow.distributions.elimination import Table, aligned, eliminate
 from probflow.errors import NoDensity
 
 MOST_STATES = 2**20
-"""More joint states than this are an error, not a silent out-of-memory."""
+"""A table with more joint states than this is an error, not a silent out-of-memory."""
 
 
-def enumerated_log_prob(
-    p: Distribution, names: Names, values: Mapping[str, Tensor], leads: Mapping[str, int], check: bool
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """log p at every joint state of the finite `names` (deterministic ones are substituted).
+@dataclass(frozen=True)
+class Finite:
+    """A finite factor whose variables are enumerated: their names and their states, ``(S, *event)`` each."""
 
-    Returns the log-density, ``(S_n, ..., S_1, *lead, batch)``, and the states of each finite name, ``(S, *event)``, in the
-    order S_1, ..., S_n of `p`'s topological order.
+    names: Names
+    points: tuple[Tensor, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of states."""
+        return self.points[0].shape[0]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A variable's value: ``(*sizes of axes, *lead, batch, *event)``."""
+
+    tensor: Tensor
+    lead: int
+    axes: tuple[int, ...] = ()
+
+
+def summed_log_prob(
+    p: Distribution, gone: Names, kept: Names, values: Mapping[str, Tensor], leads: Mapping[str, int], check: bool
+) -> tuple[Tensor, list[Finite]]:
+    """log p with the finite `gone` summed out, at every joint state of the finite `kept`; deterministic ones are substituted.
+
+    Returns the log-density, ``(*S, *lead, batch)``, and the finite factors that its state dimensions S belong to, in that order:
+    the last of `p`'s ancestral order comes first.
+
+    Errors: NoDensity where a table would have more than MOST_STATES entries per batch element.
     """
-    values, leads = dict(values), dict(leads)
-    depth = max([0, *leads.values()])
-    points: dict[str, Tensor] = {}
-    count = 1
-    total: Tensor | None = None
+    tables, finite = terms(p, gone + kept, values, leads, check)
+    stay = [axis for axis, each in enumerate(finite) if set(each.names) & set(kept)]
+    total = eliminate(tables, [each.size for each in finite], stay, MOST_STATES, _refusal(p, gone + kept))
+    return total.values, [finite[axis] for axis in total.axes]
+
+
+def terms(
+    p: Distribution, names: Names, values: Mapping[str, Tensor], leads: Mapping[str, int], check: bool
+) -> tuple[list[Table], list[Finite]]:
+    """The log-density of every factor of p, at the states of those of the finite `names` that it depends on."""
+    known = {name: _Value(tensor, leads[name]) for name, tensor in values.items()}
+    tables: list[Table] = []
+    finite: list[Finite] = []
     for index in p.graph.order:
         factor = p.factors[index]
-        bound = factor.bind([values[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
+        inputs = [known[n] for n in factor.cond_var]
         hidden = [n for n in factor.var if n in names]
+        involved = inputs if hidden else [*inputs, *(known[n] for n in factor.var)]
+        axes = tuple(sorted({axis for value in involved for axis in value.axes}, reverse=True))
+        count = math.prod(finite[axis].size for axis in axes)
+        if count > MOST_STATES:
+            raise _too_many(p, names)
+        lead = max((value.lead for value in involved), default=0)
+        tensors, dims = _lined(inputs, axes, lead)
+        bound = factor.bind(tensors, dims)
         if hidden and not factor.finite:  # a deterministic variable: its value follows
-            for name, value in zip(factor.var, bound.draw((), bound.batch, True), strict=True):
-                values[name], leads[name] = value, bound.lead
+            for name, tensor in zip(factor.var, bound.draw((), bound.batch, True), strict=True):
+                missing = len(axes) + lead - bound.lead
+                tensor = tensor.reshape(*[1] * missing, *tensor.shape) if axes else tensor
+                known[name] = _Value(tensor, lead if axes else bound.lead, axes)
             continue
         if hidden:
             states = bound.states(MOST_STATES // count)
             if states is None:
-                raise NoDensity(
-                    f"{p.statement} cannot be summed over {', '.join(names)}: more than {MOST_STATES} joint states.\n"
-                    "Use a bound instead: ELBO(p, q)."
-                )
-            for name, value in zip(factor.var, states, strict=True):
-                event = value.shape[bound.lead + 2 :]
-                values[name], leads[name] = value.reshape(value.shape[0], *[1] * (depth + 1), *event), depth + 1
-                points[name] = value.reshape(value.shape[0], *event)
-            count *= states[0].shape[0]
-            depth += 1
-        term = bound.log_prob(tuple(values[n] for n in factor.var), tuple(leads[n] for n in factor.var), check)
-        total = term if total is None else total + term
-    if total is None:
+                raise _too_many(p, names)
+            axes = (len(finite), *axes)
+            points = tuple(state.reshape(state.shape[0], *state.shape[bound.lead + 2 :]) for state in states)
+            finite.append(Finite(factor.var, points))
+            for name, point in zip(factor.var, points, strict=True):
+                known[name] = _Value(point.unsqueeze(1), 0, axes[:1])
+        tensors, dims = _lined([known[n] for n in factor.var], axes, lead)
+        term = bound.log_prob(tuple(tensors), tuple(dims), check)
+        full = len(axes) + lead + 1
+        if axes and term.dim() < full:  # a factor that ignores its conditions
+            term = term.reshape(*[1] * (full - term.dim()), *term.shape)
+        tables.append(Table(axes, term.dim() - 1 - len(axes), term))
+    if not tables:
         raise NoDensity(f"{p.statement} has no factor with a density.")
-    return total, points
+    return tables, finite
 
 
 def summable(factor: Factor) -> bool:
@@ -60,3 +105,21 @@ def summable(factor: Factor) -> bool:
     from probflow.distributions.deterministic import Deterministic
 
     return factor.finite or isinstance(factor.origin, Deterministic)
+
+
+def _lined(values: list[_Value], axes: tuple[int, ...], lead: int) -> tuple[list[Tensor], list[int]]:
+    """Tensors and their numbers of leading dimensions, those over finite axes lined up with `axes`; others broadcast."""
+    tensors, dims = [], []
+    for value in values:
+        over = bool(value.axes)
+        tensors.append(aligned(value.tensor, value.axes, value.lead, axes, lead) if over else value.tensor)
+        dims.append(len(axes) + lead if over else value.lead)
+    return tensors, dims
+
+
+def _refusal(p: Distribution, names: Names) -> str:
+    return f"{p.statement} cannot be summed over {', '.join(names)}"
+
+
+def _too_many(p: Distribution, names: Names) -> NoDensity:
+    return NoDensity(f"{_refusal(p, names)}: more than {MOST_STATES} joint states in one table.\nUse a bound instead: ELBO(p, q).")

@@ -8,11 +8,11 @@ from probflow._typing import Names, Shape
 from probflow.distributions.ancestral import ancestral
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound, inserted_front
-from probflow.distributions.enumeration import enumerated_log_prob, summable
+from probflow.distributions.enumeration import summable, summed_log_prob
 from probflow.distributions.joint import product
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
-from probflow.errors import ArgumentError, CycleError
+from probflow.errors import ArgumentError, CycleError, DuplicateVariable
 from probflow.graph import Statement
 
 
@@ -20,6 +20,8 @@ def marginalize(p: Distribution, gone: Names) -> Distribution:
     """Drop what nothing depends on; integrate the rest over the smallest group of factors that mentions it."""
     if set(gone) >= set(p.var):
         raise ArgumentError(f"marginalize_var: nothing would be left of {p.statement}.")
+    p, earlier = opened(p, gone)
+    gone = earlier + gone
     factors = list(p.factors)
     left = set(gone)
     while True:
@@ -37,6 +39,22 @@ def marginalize(p: Distribution, gone: Names) -> Distribution:
         return product((Marginal(product(tuple(core)), tuple(n for n in gone if n in left)), *rest))
     except CycleError:  # the other factors sit between those of the core
         return Marginal(product(tuple(factors)), tuple(n for n in gone if n in left))
+
+
+def opened(p: Distribution, names: Names) -> tuple[Distribution, Names]:
+    """Exact marginals that hold one of `names` as the joints they were made from, and what was summed out of them."""
+    factors: list[Factor] = []
+    gone: Names = ()
+    for factor in p.factors:
+        if isinstance(factor, Marginal) and factor.exact and set(factor.var) & set(names):
+            factors += factor.joint.factors
+            gone += factor.gone
+        else:
+            factors.append(factor)
+    try:
+        return (product(tuple(factors)), gone) if gone else (p, ())
+    except DuplicateVariable:  # the name of what was summed out has been given away since
+        return p, ()
 
 
 class Marginal(Factor):
@@ -97,9 +115,7 @@ class _MarginalBound(Bound):
         known, dims = self._known()
         known |= dict(zip(owner.var, values, strict=True))
         dims |= dict(zip(owner.var, leads, strict=True))
-        total, points = enumerated_log_prob(owner.joint, owner.gone, known, dims, check)
-        finite = sum(1 for f in owner.joint.factors if f.finite and set(f.var) & set(points))
-        return total.flatten(0, finite - 1).logsumexp(0) if finite else total
+        return summed_log_prob(owner.joint, owner.gone, (), known, dims, check)[0]
 
     def insert(self, depth: int) -> Bound:
         inputs = [insert_axis(tensor, lead, depth) for tensor, lead in zip(self.inputs, self.leads, strict=True)]

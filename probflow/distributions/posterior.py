@@ -8,10 +8,9 @@ from torch import Tensor
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.enumeration import enumerated_log_prob
+from probflow.distributions.enumeration import summed_log_prob
 from probflow.distributions.finite import FiniteBound
-from probflow.distributions.joint import product
-from probflow.distributions.marginal import Marginal
+from probflow.distributions.marginal import opened
 from probflow.errors import ArgumentError, NoDensity, NoSampler
 from probflow.graph import Statement
 
@@ -31,7 +30,7 @@ class Posterior(Factor):
         if not rest:
             raise ArgumentError(f"posterior: {whole} has no other variable than {', '.join(wanted)} to condition on.")
         super().__init__(Statement(whole.name, wanted, rest + whole.cond_var))
-        joint, self.gone = _opened(joint, wanted)
+        joint, self.gone = opened(joint, wanted)
         for factor in joint.factors:
             if set(factor.var) & set(wanted) and not (factor.finite and set(factor.var) <= set(wanted)):
                 raise NoDensity(
@@ -47,34 +46,15 @@ class Posterior(Factor):
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         values = dict(zip(self.cond_var, inputs, strict=True))
         dims = dict(zip(self.cond_var, leads, strict=True))
-        total, points = enumerated_log_prob(self.joint, self.var + self.gone, values, dims, check=False)
-        # the state dimensions, outermost first: the last variable of the ancestral order comes first
-        groups = [f for i in reversed(self.joint.graph.order) if (f := self.joint.factors[i]).var[0] in points]
-        summed = [k for k, f in enumerate(groups) if set(f.var) <= set(self.gone)]
-        if summed:
-            total = total.logsumexp(summed)
-            groups = [f for k, f in enumerate(groups) if k not in summed]
-        sizes = [points[f.var[0]].shape[0] for f in groups]
+        total, groups = summed_log_prob(self.joint, self.gone, self.var, values, dims, check=False)
+        sizes = [group.size for group in groups]
         flat = total.flatten(0, len(sizes) - 1)
         grid = torch.cartesian_prod(*[torch.arange(s, device=flat.device) for s in sizes]).reshape(-1, len(sizes))
-        states = {n: points[n][grid[:, k]] for k, f in enumerate(groups) for n in f.var}
+        states = {n: at[grid[:, k]] for k, group in enumerate(groups) for n, at in zip(group.names, group.points, strict=True)}
         return FiniteBound(self.statement, [states[n] for n in self.var], flat.log_softmax(0))
 
     def describe(self) -> str:
         return f"exact posterior of {self.joint.statement}"
-
-
-def _opened(joint: Distribution, wanted: Names) -> tuple[Distribution, Names]:
-    """Marginals that hold a wanted variable as the joints they were made from, and what was summed out of them."""
-    factors: list[Factor] = []
-    gone: Names = ()
-    for factor in joint.factors:
-        if isinstance(factor, Marginal) and factor.exact and set(factor.var) & set(wanted):
-            factors += factor.joint.factors
-            gone += factor.gone
-        else:
-            factors.append(factor)
-    return (product(tuple(factors)), gone) if gone else (joint, ())
 
 
 class TruePosterior(Factor):

@@ -39,8 +39,8 @@ def _normal(q: Params, p: Params, dims: int) -> Tensor:
     ratio = q["scale"]
     if not (isinstance(scale, float) and scale == 1):
         ratio, distance = ratio / scale, distance / scale
-    excess = sum_event(torch.add(ratio.log(), distance.square() + ratio.square(), alpha=-0.5), dims)
-    return torch.rsub(excess, -0.5 * math.prod(distance.shape[distance.dim() - dims :]))
+    excess = torch.add(ratio.log(), distance.square() + ratio.square(), alpha=-0.5)
+    return torch.rsub(sum_event(excess, dims), -0.5 * math.prod(excess.shape[excess.dim() - dims :]))
 
 
 def _weighted(prob: Tensor, log_ratio: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ def event_sum(t, front):
     """The sum over the event: everything behind the first `front` dimensions (samples and batch)."""
     return t.flatten(front).sum(-1) if t.dim() > front else t
 ''',
+    "one_hot": '''
+def one_hot(y, logits, front):
+    """Class indices as one-hot vectors; what has a dimension for the classes already, as it is."""
+    return (F.one_hot(y.long(), logits.shape[-1]) if y.dim() == front else y).to(logits.dtype)
+''',
     "score_function": '''
 def score_function(f, cost, log_q, samples):
     """f, with (cost - b) ∇log q added to its gradient.
@@ -72,6 +77,7 @@ class Writer:
         self._by_id: dict[int, str] = {}
         self._sizes: dict[Any, str] = {}
         self._rows: dict[str, str] = {}
+        self.given: dict[str, Seen | None] = {}
 
     # ------------------------------------------------------------------ lines
 
@@ -205,6 +211,7 @@ def _read(writer: Writer) -> None:
         if not read.number and batch is None:
             batch = f"{name}.shape[{read.lead}]"
         writer.slots[read.slot] = Code(name, front)
+        writer.given[name] = writer.example.get(read.slot)
         for step in program.steps:
             for place, slot in enumerate(step.args):
                 if slot == read.slot and step.info is not None:

@@ -227,6 +227,17 @@ def _kl_normal(q: Codes, p: Codes) -> str:
     return minus(plus(f"{moments} - 0.5", log(p["scale"])), log(q["scale"]))
 
 
+def _kl_bernoulli(q: Codes, p: Codes) -> str:
+    a, b = (_tensor_logits(params) for params in (q, p))
+    return f"torch.sigmoid({a}) * ({a} - {b}) + F.softplus({b}) - F.softplus({a})"
+
+
+def _tensor_logits(p: Codes) -> str:
+    (name, code), *_ = p.items()
+    code = f"torch.as_tensor({code})" if is_number(code) else code
+    return code if name == "logits" else f"torch.logit({code})"
+
+
 def _kl_exponential(q: Codes, p: Codes) -> str:
     return f"{minus(log(q['rate']), log(p['rate']))} + {over(p['rate'], q['rate'])} - 1"
 
@@ -234,6 +245,10 @@ def _kl_exponential(q: Codes, p: Codes) -> str:
 KL_WRITTEN: dict[tuple[Family, Family], tuple[str, Callable[[Codes, Codes], str]]] = {
     (f.Normal.family, f.Normal.family): ("Σ ½ (σ_q² + (μ_q - μ_p)²) / σ_p² - ½ + log σ_p - log σ_q", _kl_normal),
     (f.LogNormal.family, f.LogNormal.family): ("that of the normal logarithms", _kl_normal),
+    (f.Bernoulli.family, f.Bernoulli.family): (
+        "Σ π (l - m) + log(1 - π) - log(1 - ρ), l and m the logits of π and ρ",
+        _kl_bernoulli,
+    ),
     (f.Exponential.family, f.Exponential.family): ("Σ log λ_q - log λ_p + λ_p / λ_q - 1", _kl_exponential),
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from probflow._typing import Shape
 from probflow.distributions.families.bernoulli import Bernoulli
+from probflow.distributions.families.categorical import Categorical
 from probflow.distributions.family import Family
 from probflow.inference.codegen_families import (
     WRITTEN,
@@ -127,16 +128,33 @@ class FamilyForm(Form):
         (value,) = values
         front = common(self.front, value.front)
         row = self.written
+        seen = to.given.get(value.code)
+        if self.family is Bernoulli.family and seen is not None and seen.dtype is not None and not seen.dtype.is_floating_point:
+            value = Code(f"{value.code}.to({next(iter(self.params.values())).code}.dtype)", value.front)
         if row.negative is not None:
             shown = self._one_shape(row.negative(self.codes, value.code), value)
             code = to.event_sum(shown, front, self.extra)
             return Code(code if negative else f"-{atom(code)}", front)
+        if self.family is Categorical.family and value.code in to.given:
+            value = self._one_hot(to, value)
         if row.log_prob is not None:
             code = row.log_prob(self.codes, value.code)
         else:
             code = f"{self.torch()}.log_prob({value.code})"
         code = to.event_sum(code, front, self.extra)
         return Code(f"-{atom(code)}" if negative else code, front)
+
+    def _one_hot(self, to: Writer, value: Code) -> Code:
+        """Data may be class indices."""
+        seen, parameter = to.given[value.code], next(iter(self.params.values())).code
+        if seen is None:
+            to.helpers.setdefault("one_hot")
+            return Code(f"one_hot({value.code}, {parameter}, {len(value.front)})", value.front)
+        if seen.dtype is None or seen.shape is None or seen.dtype.is_floating_point:
+            return value
+        indices = len(seen.shape) == len(value.front) + (self.extra or 0)
+        code = f"F.one_hot({value.code}.long(), {parameter}.shape[-1])" if indices else value.code
+        return Code(f"{code}.to({parameter}.dtype)", value.front)
 
     def _one_shape(self, code: str, value: Code) -> str:
         """torch's cross-entropies do not broadcast."""

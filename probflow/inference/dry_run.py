@@ -62,12 +62,12 @@ def dry_run(program: Program, values: Mapping[str, Any], parts: Sequence[nn.Modu
 def _unchanged(parts: Sequence[nn.Module]) -> Iterator[None]:
     """Running statistics of batch normalisation and the like are put back."""
     tensors = {id(t): t for part in parts for t in (*part.parameters(), *part.buffers()) if not t.is_inference()}.values()
-    before = [(t, t.detach().clone(), t._version) for t in tensors]
+    before = [(t, t.detach().clone()) for t in tensors]
     try:
         yield
     finally:
-        for tensor, kept, version in before:
-            if tensor._version != version:
+        for tensor, kept in before:
+            if not torch.equal(tensor, kept):
                 tensor.copy_(kept)
 
 

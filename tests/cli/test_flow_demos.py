@@ -20,7 +20,7 @@ from probflow.cli.run_glow import direction, encode, slant, thickness
 TINY = {
     "flow": ["--epochs", "1", "--points", "1000", "--hidden", "8"],
     "glow": ["--epochs", "1", "--hidden", "4", "--steps", "1", "--batch-size", "30"],
-    "vae-flow": ["--epochs", "1", "--hidden", "8", "--samples", "3"],
+    "vae-flow": ["--epochs", "1", "--hidden", "8", "--samples", "3", "--z", "2"],
 }
 PICTURES = {
     "flow": ("density", "loss"),
@@ -252,9 +252,11 @@ def test_noise_of_all_pieces_gives_the_image_back() -> None:
 # ---------------------------------------------------------------------- vae-flow
 
 
-@pytest.mark.parametrize("posterior", ["normal", "iaf", "planar", "sylvester"])
-@pytest.mark.parametrize("prior", ["normal", "nsf", "realnvp"])
-def test_every_prior_with_every_posterior(prior: str, posterior: str, tmp_path: Path, digits: Path, capsys: Any) -> None:
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [("normal", "normal"), ("realnvp", "normal"), ("nsf", "iaf"), ("normal", "planar"), ("realnvp", "sylvester")],
+)
+def test_every_prior_and_every_posterior(prior: str, posterior: str, tmp_path: Path, digits: Path, capsys: Any) -> None:
     assert demo("vae-flow", tmp_path, "--prior", prior, "--posterior", posterior, "--z", "3", digits=digits) == 0
     assert "loss = mean(KL[q(z|x) || p(z)] - E_q(z|x)[log p(x|z)])" in capsys.readouterr().out
     found = metrics(tmp_path)
@@ -270,6 +272,8 @@ def test_two_priors_are_compared(tmp_path: Path, digits: Path, capsys: pytest.Ca
     assert list(found["compare"]) == ["normal", "nsf"]
     assert found["compare"]["nsf"]["test_negative_elbo_nats"] == found["test_negative_elbo_nats"]
     assert (tmp_path / "checkpoint-normal.pt").exists()
+    log_p = {prior: numbers["test_log_likelihood_nats"] for prior, numbers in found["compare"].items()}
+    assert found["gain_nats"] == pytest.approx(log_p["nsf"] - log_p["normal"], abs=1e-3)
     assert demo("vae-flow", tmp_path / "alone", "--prior", "normal", digits=digits) == 0
     alone = metrics(tmp_path / "alone")["test_negative_elbo_nats"]
     assert found["compare"]["normal"]["test_negative_elbo_nats"] == alone

@@ -123,7 +123,9 @@ def die_exact(at: Tensor) -> Tensor:
     return at.softmax(0) @ (torch.sin(COSTS) * 2 + 1)
 
 
-COIN_MODEL = pf.Bernoulli("p(y)", probs=torch.tensor(0.2, dtype=torch.float64)) * pf.Normal("p(x | y)", loc="y", scale=0.7)
+COIN_MODEL = pf.Bernoulli("p(y)", probs=torch.tensor(0.2, dtype=torch.float64)) * pf.Normal(
+    "p(x | y)", loc="y", scale=torch.tensor(0.7, dtype=torch.float64)
+)
 
 
 def coin_elbo(at: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import probflow as pf
 from probflow import ELBO, KL, E, Function, Loss, exp, log
 from probflow.errors import LossError
 from probflow.inference.gradient_report import gradient_report
+from probflow.inference.lower import lower
+from probflow.inference.planner import Env, Planner
 from probflow.losses.bounds import IWAE
 from probflow.losses.estimators import ESTIMATORS, STL, VIMCO, GumbelSoftmax, PerVariable, Rebar, Score
 from probflow.losses.probability import Expectation
@@ -33,11 +35,8 @@ def test_bias(case: Case) -> None:
     """Unbiased: within 5 standard errors of the exact gradient.  Biased: beyond them, so the test can tell; and named so."""
     distance, variance = errors(case)
     assert (distance > 5) == case.biased
-    plan = str(case.make(torch.tensor([case.at] * 3)).plan())
-    assert (
-        "biased"
-        in plan.replace("unbiased", "").replace("log-mean-exp over the samples: a lower bound on the logarithm, biased", "")
-    ) == case.biased
+    plan = str(case.make(torch.tensor([case.at] * 3)).plan()).replace("unbiased", "").replace("biased for finitely many", "")
+    assert ("biased" in plan) == case.biased
     assert variance < 1e4
 
 
@@ -207,9 +206,11 @@ def test_sticking_the_landing_with_a_flow() -> None:
         loss = E(q, [5], estimator=estimator)[log(target) - log(q)]
         gradients = torch.autograd.grad(loss.sum().eval({}), list(q.parameters()))
         assert all((g.abs().max() < 1e-12) == silent for g in gradients)
-    moved = E(q, [20_000], estimator="stl")[-log(q)].sum()  # dH/d log_scale = 1
-    (shift, scale) = torch.autograd.grad(moved.eval({}), list(flow.parameters()))
-    assert {round(float(shift.sum()), 1), round(float(scale.sum()), 1)} <= {0.0, 1.0, -0.0}
+    bound = E(q, [50_000], estimator="stl")[log(target) - 2 * log(q)].sum()  # what is left is the entropy's gradient
+    stl = torch.autograd.grad(bound.eval({}), list(q.parameters()))
+    exact = torch.autograd.grad(-E(q, [50_000], estimator="pathwise")[log(q)].sum().eval({}), list(q.parameters()))
+    for one, two in zip(stl, exact, strict=True):  # -log q is the log-scale plus noise: its variance is that of e^2 at most
+        assert (one - two).abs().max() < 5 * (2 * 2 / 50_000) ** 0.5
 
 
 def test_inside_a_nonlinear_function_log_q_is_left_alone() -> None:
@@ -229,7 +230,7 @@ def test_where_sticking_the_landing_is_wrong() -> None:
         IWAE(p * prior, q, 5, "stl")
     with pytest.raises(LossError, match="dreg"):
         log(E(q, [5], estimator="stl")[exp(log(p * prior) - log(q))]).plan()
-    planar = pf.Flow(pf.Normal("q(e)", loc=0.0, scale=1.0, features_shape=2), Planar(2), "q(z)")
+    planar = pf.Flow(pf.Normal("q(e)", loc=0.0, scale=1.0, features_shape=2), OneWay(2), "q(z)")
     with pytest.raises(LossError, match="inverse"):
         ELBO(p * prior, planar, estimator="stl").plan()
     ELBO(p * prior, planar, estimator="pathwise").eval({"x": torch.randn(4, 3)})
@@ -246,6 +247,14 @@ def test_where_sticking_the_landing_is_wrong() -> None:
     with pytest.raises(LossError, match="all variables"):
         mixed = pf.Normal("q(z | x)", loc="x", scale=1.0) * pf.Bernoulli("q(y | x)", lambda x: {"logits": x})
         log(E(mixed, [3], estimator={"z": "dreg", "y": "score"})[exp(z + y)]).plan()
+
+
+class OneWay(Planar):
+    """A map that cannot be computed backwards."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.inverse_cost = "absent"
 
 
 class Dropped(nn.Module):
@@ -352,11 +361,9 @@ class Sum1(nn.Module):
 @pytest.mark.parametrize("estimator", ["score", "rebar", Score(baseline="none")])
 @pytest.mark.parametrize("shape", [(), [3]])
 def test_credit(estimator: object, shape: object) -> None:
-    """q(y) q(v): the gradient of y's parameters does not contain v's cost, also where the product is not taken apart before."""
+    """q(y) q(v): the gradient of y's parameters does not contain v's cost."""
     a, b = torch.zeros(20, requires_grad=True), torch.zeros(20, requires_grad=True)
-    unnormalised = pf.Normal("r(x)", loc=0.0, scale=1.0).given(x=torch.zeros(20))  # keeps the expectation whole
     q = pf.Bernoulli("q(y | x)", lambda x: {"logits": a}) * pf.Bernoulli("q(v | x)", lambda x: {"logits": b})
-    del unnormalised
     v = Function(lambda v: v, ["v"], "v")
     found = []
     for size in (1.0, 100.0):
@@ -366,24 +373,40 @@ def test_credit(estimator: object, shape: object) -> None:
     assert_close(found[0], found[1])
 
 
+def planned_as_typed(loss: Loss, rows: int) -> Tensor:
+    """The value without rewriting first."""
+    planner = Planner(loss, {}, frozenset(), frozenset())
+    program = planner.program("f", {"": lower(loss, planner, Env({}))}, False)
+    torch.manual_seed(0)
+    return program.value(program.run({"x": torch.zeros(rows)}))
+
+
 def test_credit_is_taken_from_the_plan() -> None:
     """The same where nothing was split before planning."""
-    from probflow.inference.lower import lower
-    from probflow.inference.planner import Env, Planner
-
     a = torch.zeros(20, requires_grad=True)
     q = pf.Bernoulli("q(y | x)", lambda x: {"logits": a}) * pf.Bernoulli("q(v | x)", lambda x: {"logits": 0 * x})
     v = Function(lambda v: v, ["v"], "v")
     for estimator in ("score", "rebar"):
         found = []
         for size in (1.0, 100.0):
-            loss = E(q, estimator=estimator)[y + size * v]
-            planner = Planner(loss, {}, frozenset(), frozenset())
-            program = planner.program("f", {"": lower(loss, planner, Env({}))}, False)
-            torch.manual_seed(0)
-            value = program.value(program.run({"x": torch.zeros(20)}))
+            value = planned_as_typed(E(q, estimator=estimator)[y + size * v], 20)
             found.append(torch.autograd.grad(value.sum(), a)[0])
         assert_close(found[0], found[1])
+
+
+def test_credit_and_sums_together() -> None:
+    """u scored, y summed given u, v with a cost of its own: the cost of u is averaged over y, and is without v."""
+    a = torch.full((ROWS,), 0.3, requires_grad=True)
+    v = Function(lambda v: v, ["v"], "v")
+    f = Function(lambda y, u: 4 * y * u, ["y", "u"], "f")
+    q = pf.Bernoulli("q(u | x)", lambda x: {"logits": a}) * pf.Bernoulli("q(y | u)", lambda u: {"logits": 3 * u - 1})
+    q = q * pf.Bernoulli("q(v | x)", lambda x: {"logits": 0 * x})
+    exact = 4 * torch.tensor(2.0).sigmoid() * torch.tensor(0.3).sigmoid() * torch.tensor(-0.3).sigmoid()
+    for baseline in ("none", "leave-one-out"):
+        loss = E(q, estimator={"u": Score(baseline=baseline), "y": "enumerate", "v": "score"})[f + 50 * v]
+        (gradient,) = torch.autograd.grad(planned_as_typed(loss, ROWS).sum(), a)
+        assert (gradient.mean() - exact).abs() < 5 * gradient.std() / ROWS**0.5
+        assert gradient.std() < 3  # v alone would give 25
 
 
 def test_sums_below_a_scored_draw() -> None:
@@ -474,7 +497,8 @@ def test_a_default_for_a_whole_loss() -> None:
     assert str(score) == str(loss)
     plan = str(score.plan())
     assert "score function" in plan and "closed form" in plan and "pathwise" in plan
-    assert with_estimator(ELBO(p * prior, q), "stl") is ELBO(p * prior, q, estimator="stl")
+    joint = p * prior
+    assert with_estimator(ELBO(joint, q), "stl") is ELBO(joint, q, estimator="stl")
     assert with_estimator(loss, {"z": "score"}).input_var == loss.input_var
     for wrong in (
         lambda: with_estimator(loss, {"w": "score"}),
