@@ -18,7 +18,7 @@ from __future__ import annotations
 from probflow import data, distributions, errors, flows, graph, inference, losses, models, nn, transforms, viz
 from probflow.distributions import *  # noqa: F403
 from probflow.distributions import __all__ as _distributions
-from probflow.inference import derive, importance
+from probflow.inference import derive, gradient_report, importance
 from probflow.losses import *  # noqa: F403
 from probflow.losses import __all__ as _losses
 from probflow.models import *  # noqa: F403
@@ -35,6 +35,7 @@ __all__ = [
     "distributions",
     "errors",
     "flows",
+    "gradient_report",
     "graph",
     "importance",
     "inference",

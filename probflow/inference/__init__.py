@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from probflow.inference.derive import Derivation, derive
 from probflow.inference.evaluate import LossModule, value_and_terms
+from probflow.inference.gradient_report import GradientReport, gradient_report
 from probflow.inference.importance import ImportanceEstimate, importance
 from probflow.inference.program import Program
 
-__all__ = ["Derivation", "derive", "ImportanceEstimate", "LossModule", "Program", "importance", "value_and_terms"]
+__all__ = [
+    "Derivation",
+    "GradientReport",
+    "ImportanceEstimate",
+    "LossModule",
+    "Program",
+    "derive",
+    "gradient_report",
+    "importance",
+    "value_and_terms",
+]

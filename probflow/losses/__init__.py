@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from probflow.losses.arithmetic import Max, Min
+from probflow.losses.bounds import IWAE, Renyi
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb
+from probflow.losses.defaults import with_estimator
+from probflow.losses.estimators import (
+    STL,
+    VIMCO,
+    DReG,
+    Enumerate,
+    GumbelSoftmax,
+    Pathwise,
+    PerVariable,
+    Rebar,
+    Score,
+    StraightThrough,
+)
 from probflow.losses.node import Loss
 from probflow.losses.probability import (
     ELBO,
@@ -21,9 +36,23 @@ from probflow.losses.scalars import Function, Parameter, Trainable
 
 __all__ = [
     "ELBO",
+    "IWAE",
     "KL",
+    "STL",
+    "VIMCO",
     "CrossEntropy",
+    "DReG",
     "E",
+    "Enumerate",
+    "GumbelSoftmax",
+    "LogDet",
+    "NoiseLogProb",
+    "Pathwise",
+    "PerVariable",
+    "Rebar",
+    "Renyi",
+    "Score",
+    "StraightThrough",
     "Entropy",
     "Expectation",
     "Function",
@@ -37,4 +66,5 @@ __all__ = [
     "Trainable",
     "exp",
     "log",
+    "with_estimator",
 ]

@@ -111,7 +111,7 @@ class STL(Estimator):
     r"""Sticking the landing (Roeder et al., arXiv:1703.09194, section 3): pathwise, with q's parameters held fixed inside log q.
 
     What is dropped, :math:`\mathbb E_q[\nabla_\phi \log q_\phi(z)]`, is 0 on average; its noise is gone, and with it all noise where q
-    is the posterior.  Holds where log q is a term of f, and the expectation a term of the loss: inside a nonlinear function of f log q
+    is the posterior.  Holds where log q is a term of f, and the expectation a term of the loss: inside a nonlinear function log q
     is left as it is.  A factor conditioned on an earlier draw, a flow or a mixture is computed a second time, with fixed weights; a
     flow needs its inverse.
 

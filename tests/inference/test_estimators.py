@@ -17,9 +17,9 @@ from probflow.inference.gradient_report import gradient_report
 from probflow.inference.lower import lower
 from probflow.inference.planner import Env, Planner
 from probflow.losses.bounds import IWAE
+from probflow.losses.defaults import with_estimator
 from probflow.losses.estimators import ESTIMATORS, STL, VIMCO, GumbelSoftmax, PerVariable, Rebar, Score
 from probflow.losses.probability import Expectation
-from probflow.losses.with_estimator import with_estimator
 from probflow.transforms import Affine, Coupling, Planar
 
 z = Function(lambda z: z, ["z"], "z")
