@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from typing import NamedTuple
 
 import networkx as nx
 import torch
@@ -22,8 +22,7 @@ from torch import Tensor
 from probflow.errors import NoDensity
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A term over some of the finite axes: ``(*sizes of axes, *lead, batch)``, `axes` in falling order, with `lead` dimensions."""
 
     axes: tuple[int, ...]
@@ -67,7 +66,7 @@ def _order(scopes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], kept: fr
         order.append(axis)
         touched = {*neighbours, *(other for near in neighbours for other in graph[near])}
         costs.update((other, _cost(graph, sizes, other)) for other in touched & costs.keys())
-    return tuple(order), max(largest, math.prod(sizes[axis] for axis in graph))
+    return tuple(order), largest
 
 
 def _cost(graph: nx.Graph[int], sizes: Sequence[int], axis: int) -> tuple[int, int, int]:
@@ -77,24 +76,31 @@ def _cost(graph: nx.Graph[int], sizes: Sequence[int], axis: int) -> tuple[int, i
     return fill, sizes[axis] * math.prod(sizes[other] for other in near), axis
 
 
-def eliminate(tables: Sequence[Table], sizes: Sequence[int], kept: Sequence[int], most: int, what: str) -> Table:
-    """log Σ exp of the sum of `tables` over every axis that is not `kept`.
+def eliminate(
+    tables: Sequence[Table], sizes: Sequence[int], kept: Sequence[int], most: int, what: str
+) -> tuple[list[Table], list[tuple[int, Table]]]:
+    """Terms over the `kept` axes whose sum is log Σ exp of the sum of `tables` over all the others.
 
-    Errors: NoDensity where a table on the way would have more than `most` entries per batch element; `what` says of what.
+    Also what was summed on the way: (axis, the sum of the terms that mentioned it), in the order of elimination.
+
+    Errors: NoDensity where such a table would have more than `most` entries per batch element; `what` says of what.
     """
     order, largest = min_fill_order((table.axes for table in tables), sizes, kept)
     if largest > most:
         raise NoDensity(f"{what}: more than {most} joint states in one table.\nUse a bound instead: ELBO(p, q).")
     left = list(tables)
+    buckets: list[tuple[int, Table]] = []
     for axis in order:
-        touching = [table for table in left if axis in table.axes]
+        buckets.append((axis, added([table for table in left if axis in table.axes])))
         left = [table for table in left if axis not in table.axes]
-        left.append(_summed(added(touching), axis))
-    return added(left)
+        left.append(_summed(buckets[-1][1], axis))
+    return left, buckets
 
 
 def added(tables: Sequence[Table]) -> Table:
     """The sum of terms, small ones first, over all of their axes."""
+    if len(tables) == 1:
+        return tables[0]
     axes = tuple(sorted({axis for table in tables for axis in table.axes}, reverse=True))
     lead = max(table.lead for table in tables)
     lined = sorted((aligned(table.values, table.axes, table.lead, axes, lead) for table in tables), key=Tensor.numel)

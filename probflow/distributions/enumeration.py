@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
-from probflow.distributions.elimination import Table, aligned, eliminate
+from probflow.distributions.elimination import Table, added, aligned, eliminate
 from probflow.errors import NoDensity
 
 MOST_STATES = 2**20
 """A table with more joint states than this is an error, not a silent out-of-memory."""
 
 
-@dataclass(frozen=True)
-class Finite:
+class Finite(NamedTuple):
     """A finite factor whose variables are enumerated: their names and their states, ``(S, *event)`` each."""
 
     names: Names
@@ -30,8 +29,7 @@ class Finite:
         return self.points[0].shape[0]
 
 
-@dataclass(frozen=True)
-class _Value:
+class _Value(NamedTuple):
     """A variable's value: ``(*sizes of axes, *lead, batch, *event)``."""
 
     tensor: Tensor
@@ -40,19 +38,15 @@ class _Value:
 
 
 def summed_log_prob(
-    p: Distribution, gone: Names, kept: Names, values: Mapping[str, Tensor], leads: Mapping[str, int], check: bool
-) -> tuple[Tensor, list[Finite]]:
-    """log p with the finite `gone` summed out, at every joint state of the finite `kept`; deterministic ones are substituted.
-
-    Returns the log-density, ``(*S, *lead, batch)``, and the finite factors that its state dimensions S belong to, in that order:
-    the last of `p`'s ancestral order comes first.
+    p: Distribution, gone: Names, values: Mapping[str, Tensor], leads: Mapping[str, int], check: bool
+) -> Tensor:
+    """log p, ``(*lead, batch)``, with the finite `gone` summed out; deterministic ones are substituted.
 
     Errors: NoDensity where a table would have more than MOST_STATES entries per batch element.
     """
-    tables, finite = terms(p, gone + kept, values, leads, check)
-    stay = [axis for axis, each in enumerate(finite) if set(each.names) & set(kept)]
-    total = eliminate(tables, [each.size for each in finite], stay, MOST_STATES, _refusal(p, gone + kept))
-    return total.values, [finite[axis] for axis in total.axes]
+    tables, finite = terms(p, gone, values, leads, check)
+    left, _ = eliminate(tables, [each.size for each in finite], (), MOST_STATES, refusal(p, gone))
+    return added(left).values
 
 
 def terms(
@@ -117,9 +111,11 @@ def _lined(values: list[_Value], axes: tuple[int, ...], lead: int) -> tuple[list
     return tensors, dims
 
 
-def _refusal(p: Distribution, names: Names) -> str:
+def refusal(p: Distribution, names: Names) -> str:
     return f"{p.statement} cannot be summed over {', '.join(names)}"
 
 
 def _too_many(p: Distribution, names: Names) -> NoDensity:
-    return NoDensity(f"{_refusal(p, names)}: more than {MOST_STATES} joint states in one table.\nUse a bound instead: ELBO(p, q).")
+    return NoDensity(
+        f"{refusal(p, names)}: more than {MOST_STATES} joint states in one table.\nUse a bound instead: ELBO(p, q)."
+    )

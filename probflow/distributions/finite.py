@@ -27,6 +27,11 @@ class FiniteBound(Bound):
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         lead = max((*leads, self.lead))
+        table = self.log_probs.reshape(-1, *[1] * (lead - self.lead), *self.front)
+        return torch.where(self.match(values, leads, lead, check), table, -torch.inf).logsumexp(0)
+
+    def match(self, values: tuple[Tensor, ...], leads: tuple[int, ...], lead: int, check: bool) -> Tensor:
+        """Which state the values are, ``(S, *lead, batch)``, with `lead` sample dimensions."""
         match: Tensor | None = None
         for value, own, points in zip(values, leads, self.points, strict=True):
             if not value.is_floating_point() and points.is_floating_point() and value.dim() == own + points.dim() - 1:
@@ -44,8 +49,7 @@ class FiniteBound(Bound):
             raise SupportError(
                 f"{self.statement}: the value of {names} in row {place[-1]} is not one of its {self.points[0].shape[0]} states."
             )
-        table = self.log_probs.reshape(-1, *[1] * (lead - self.lead), *self.front)
-        return torch.where(match, table, -torch.inf).logsumexp(0)
+        return match
 
     def insert(self, depth: int) -> FiniteBound:
         if self.lead <= depth:

@@ -45,9 +45,11 @@ def opened(p: Distribution, names: Names) -> tuple[Distribution, Names]:
     """Exact marginals that hold one of `names` as the joints they were made from, and what was summed out of them."""
     factors: list[Factor] = []
     gone: Names = ()
-    for factor in p.factors:
+    waiting = list(reversed(p.factors))
+    while waiting:
+        factor = waiting.pop()
         if isinstance(factor, Marginal) and factor.exact and set(factor.var) & set(names):
-            factors += factor.joint.factors
+            waiting += reversed(factor.joint.factors)  # which may hold marginals in their turn
             gone += factor.gone
         else:
             factors.append(factor)
@@ -115,7 +117,7 @@ class _MarginalBound(Bound):
         known, dims = self._known()
         known |= dict(zip(owner.var, values, strict=True))
         dims |= dict(zip(owner.var, leads, strict=True))
-        return summed_log_prob(owner.joint, owner.gone, (), known, dims, check)[0]
+        return summed_log_prob(owner.joint, owner.gone, known, dims, check)
 
     def insert(self, depth: int) -> Bound:
         inputs = [insert_axis(tensor, lead, depth) for tensor, lead in zip(self.inputs, self.leads, strict=True)]

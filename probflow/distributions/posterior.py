@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.enumeration import summed_log_prob
+from probflow.distributions.elimination import Table, added, eliminate
+from probflow.distributions.enumeration import MOST_STATES, Finite, refusal, terms
+from probflow.distributions.factorised import FactorisedBound
 from probflow.distributions.finite import FiniteBound
 from probflow.distributions.marginal import opened
 from probflow.errors import ArgumentError, NoDensity, NoSampler
 from probflow.graph import Statement
+
+FEW_JOINTLY = 4096
+"""Up to as many joint states a posterior is one table of them; beyond, a product of conditionals."""
 
 
 class Posterior(Factor):
@@ -46,10 +53,29 @@ class Posterior(Factor):
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         values = dict(zip(self.cond_var, inputs, strict=True))
         dims = dict(zip(self.cond_var, leads, strict=True))
-        total, groups = summed_log_prob(self.joint, self.gone, self.var, values, dims, check=False)
-        sizes = [group.size for group in groups]
+        tables, finite = terms(self.joint, self.var + self.gone, values, dims, check=False)
+        kept = [axis for axis, each in enumerate(finite) if set(each.names) & set(self.var)]
+        sizes = [each.size for each in finite]
+        what = refusal(self.joint, self.var + self.gone)
+        left, _ = eliminate(tables, sizes, kept, MOST_STATES, what)
+        if math.prod(sizes[axis] for axis in kept) <= FEW_JOINTLY:
+            return self._jointly(left, finite)
+        _, buckets = eliminate(left, sizes, (), MOST_STATES, what)
+        return FactorisedBound(self.statement, finite, buckets, lambda: self._jointly(left, finite))
+
+    def _jointly(self, left: list[Table], finite: list[Finite]) -> FiniteBound:
+        """The table of all joint states."""
+        axes = sorted({axis for table in left for axis in table.axes}, reverse=True)
+        sizes = [finite[axis].size for axis in axes]
+        if math.prod(sizes) > MOST_STATES:
+            raise NoDensity(
+                f"{self.statement} has more than {MOST_STATES} joint states: it can be sampled and evaluated, but not listed.\n"
+                f"Ask for one variable at a time: p.marginalize_var(...).posterior({self.var[0]!r})."
+            )
+        total = added(left).values
         flat = total.flatten(0, len(sizes) - 1)
         grid = torch.cartesian_prod(*[torch.arange(s, device=flat.device) for s in sizes]).reshape(-1, len(sizes))
+        groups = [finite[axis] for axis in axes]
         states = {n: at[grid[:, k]] for k, group in enumerate(groups) for n, at in zip(group.names, group.points, strict=True)}
         return FiniteBound(self.statement, [states[n] for n in self.var], flat.log_softmax(0))
 

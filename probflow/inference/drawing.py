@@ -1,4 +1,4 @@
-"""A program as a graph: which op feeds which."""
+"""A program as a list of ops, and as a graph: which op feeds which."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ if TYPE_CHECKING:
 
 HIDDEN = ("item", "align", "constant")
 """Kinds that move data without computing: they are not listed."""
+
+
+def listed(program: Program) -> str:
+    """The ops in order, each with its note; with example values also the shape of its result."""
+    seen = program.example or {}
+    rows = []
+    if program.reads:
+        shapes = ", ".join(f"{read.name} {seen[read.slot].text}" for read in program.reads if read.slot in seen)
+        rows.append(("read", ", ".join(read.name for read in program.reads), shapes, ""))
+    for step in program.steps:
+        if step.kind not in HIDDEN:
+            rows.append((step.kind, step.text, seen[step.out].text if seen else "", step.note))
+    width, wide = (max((len(row[place]) for row in rows), default=0) for place in (1, 2))
+    lines = [f"plan of {program.formula}"]
+    for number, (kind, text, shape, note) in enumerate(rows, start=1):
+        column = f"  {shape:<{wide}}" if wide else ""
+        lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}{column}  {note}".rstrip())
+    return "\n".join(lines)
 
 
 def data_flow(program: Program) -> nx.DiGraph[str | int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -15,54 +14,14 @@ from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
-from probflow.inference.axes import Axes, Slot
 from probflow.inference.dry_run import Example, dry_run
+from probflow.inference.steps import BATCH, Info, Read, Step, needed
 from probflow.printing import shape_text
 
 if TYPE_CHECKING:
     import networkx as nx
 
-BATCH = 0
-"""The slot of the batch size."""
-
-
-@dataclass(frozen=True)
-class Info:
-    """What an op means, for those who read a plan instead of running it."""
-
-    key: Any
-    """What tells it from other ops of its kind: dimensions, signs, places."""
-
-    args: tuple[Slot, ...]
-    """Its arguments with their axes."""
-
-    axes: Axes
-    batched: bool
-    about: tuple[Any, ...] = ()
-    """The factors, the function or the tensor that it is about."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One op: ``slots[out] = run(*(slots[i] for i in args))``."""
-
-    kind: str
-    args: tuple[int, ...]
-    out: int
-    run: Callable[..., Any] = field(repr=False)
-    text: str = ""
-    note: str = ""
-    info: Info | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Read:
-    """A free variable and where its value goes; `number` where a bare number will do."""
-
-    name: str
-    slot: int
-    lead: int = 0
-    number: bool = False
+__all__ = ["BATCH", "Info", "Program", "Read", "Step", "needed"]
 
 
 class Program:
@@ -327,30 +286,8 @@ class Program:
         return drawn(self)
 
     def __str__(self) -> str:
-        seen = self.example or {}
-        rows = []
-        if self.reads:
-            shapes = [f"{r.name} {seen[r.slot].text}" for r in self.reads if r.slot in seen]
-            rows.append(("read", ", ".join(r.name for r in self.reads), ", ".join(shapes), ""))
-        for step in self.steps:
-            if step.kind not in ("item", "align", "constant"):
-                rows.append((step.kind, step.text, seen[step.out].text if seen else "", step.note))
-        width, wide = (max((len(row[place]) for row in rows), default=0) for place in (1, 2))
-        lines = [f"plan of {self.formula}"]
-        for number, (kind, text, shape, note) in enumerate(rows, start=1):
-            column = f"  {shape:<{wide}}" if wide else ""
-            lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}{column}  {note}".rstrip())
-        return "\n".join(lines)
+        from probflow.inference.drawing import listed
+
+        return listed(self)
 
     __repr__ = __str__
-
-
-def needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
-    """The steps that an output depends on, in order."""
-    wanted = set(outputs)
-    kept = []
-    for step in reversed(steps):
-        if step.out in wanted:
-            kept.append(step)
-            wanted.update(step.args)
-    return tuple(reversed(kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -72,4 +73,10 @@ def derivation(loss: object, to: str | None, q: object, samples: int) -> Any:
 @singledispatch
 def module(loss: object) -> nn.Module:
     """`loss` as an nn.Module."""
+    raise _missing(loss)
+
+
+@singledispatch
+def compiled(loss: object, options: Mapping[str, Any]) -> Callable[..., Tensor]:
+    """`loss` as a compiled function of its values."""
     raise _missing(loss)

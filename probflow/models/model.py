@@ -15,10 +15,12 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from probflow._typing import Values
 from probflow.distributions import Distribution
 from probflow.errors import ModelError
+from probflow.inference import value_and_terms
 from probflow.losses import Loss
 from probflow.losses.free import is_scalar, modules
 from probflow.models import checkpoint as checkpoints
 from probflow.models import fit as fitting
+from probflow.models.compiled_step import CompiledStep
 from probflow.models.optimizers import OptimizerLike, SchedulerLike, make_optimizer, make_scheduler, needs_closure
 from probflow.models.selection import choose
 from probflow.models.weights import labelled_coefficients, labelled_modules, named_parameters
@@ -36,6 +38,10 @@ class Model:
     scheduler: a callable ``optimizer -> scheduler``, such as ``functools.partial(StepLR, step_size=10)``, or an instance; `fit`
     steps it once per epoch.
     clip_grad_norm, clip_grad_value: limits of the gradient's norm and of its entries.
+    compile: True puts a whole training step (the loss, its gradient, clipping, the optimizer's update) into one graph of
+    ``torch.compile`` where that can be done, and the loss alone where not: ``model.compiled`` says which. A dict holds options
+    of ``torch.compile``. The first step is eager, the second compiles (seconds to minutes); weights are those of eager
+    training, to rounding. A whole graph leaves no ``.grad`` behind.
 
     ``model.history`` has one list of numbers per quantity, with one entry per epoch of `fit`; ``model.epoch`` counts them.
 
@@ -62,6 +68,7 @@ class Model:
         scheduler: SchedulerLike | None = None,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         self.loss = _checked_loss(loss, "loss")
         self.test_loss = loss if test_loss is None else _checked_loss(test_loss, "test_loss")
@@ -80,6 +87,7 @@ class Model:
         self._modules = tuple(dict.fromkeys(m for root in self._roots for m in root.modules()))
         self._clips = clip_grad_norm is not None or clip_grad_value is not None
         self._needs_closure = needs_closure(self.optimizer)
+        self._compiled = None if compile is False else CompiledStep(self, _compile_options(compile))
 
     # ------------------------------------------------------------------ one step
 
@@ -88,7 +96,27 @@ class Model:
 
         `values` has a tensor for each of ``loss.input_var``; other names are ignored. Networks are in training mode.
         """
+        if self._compiled is not None:
+            return self._compiled(values)[0]
         return self.step(partial(self.loss.eval, values))
+
+    def train_with_terms(self, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `train`, with every printed term of the loss, from the same evaluation."""
+        if self._compiled is not None:
+            return self._compiled(values, with_terms=True)
+        terms: dict[str, Tensor] = {}
+
+        def evaluate() -> Tensor:
+            value, found = value_and_terms(self.loss, values)
+            terms.update(found)
+            return value
+
+        return self.step(evaluate), terms
+
+    @property
+    def compiled(self) -> str:
+        """What ``compile=True`` put into graphs, in words; empty without it."""
+        return "" if self._compiled is None else str(self._compiled)
 
     def test(self, values: Values) -> Tensor:
         """The test loss of one batch, without gradient, with the networks in evaluation mode; their mode is restored."""
@@ -97,16 +125,19 @@ class Model:
 
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
         """One step of the optimizer on what `evaluate` computes; for training loops that evaluate the loss themselves."""
-        for module in self._modules:
-            if not module.training:
-                for root in self._roots:
-                    root.train()
-                break
+        self._train_mode()
         if self._needs_closure:
             return cast(Tensor, self.optimizer.step(cast(Any, partial(self._backward, evaluate)))).detach()
         loss = self._backward(evaluate)
         self.optimizer.step()
         return loss.detach()
+
+    def _train_mode(self) -> None:
+        for module in self._modules:
+            if not module.training:
+                for root in self._roots:
+                    root.train()
+                break
 
     def _backward(self, evaluate: Callable[[], Tensor]) -> Tensor:
         for group in self.optimizer.param_groups:  # zero_grad(set_to_none=True), without its profiling
@@ -195,7 +226,8 @@ class Model:
     def __repr__(self) -> str:
         trained = ", ".join(str(p.statement) if isinstance(p, Distribution) else type(p).__name__ for p in self.distributions)
         optimizer = f"{type(self.optimizer).__name__} on {trained or 'scalars'}"
-        return f"{type(self).__name__} minimises {self.loss}\n  {optimizer}; {self.epoch} epochs so far"
+        compiled = f"\n  compiled: {self._compiled}" if self._compiled is not None else ""
+        return f"{type(self).__name__} minimises {self.loss}\n  {optimizer}; {self.epoch} epochs so far{compiled}"
 
 
 def _checked_loss(loss: object, what: str) -> Loss:
@@ -220,6 +252,16 @@ def _positive(value: float | None, what: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ModelError(f"Model: {what} must be a positive number, got {value!r}.")
     return float(value)
+
+
+def _compile_options(compile: object) -> Mapping[str, Any]:
+    if compile is True:
+        return {}
+    if isinstance(compile, Mapping):
+        return compile
+    raise ModelError(
+        f'Model: compile must be True, False, or options of torch.compile, such as {{"mode": ...}}, got {compile!r}.'
+    )
 
 
 def _no_gradient(loss: Loss) -> str:

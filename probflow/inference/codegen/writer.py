@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from probflow.inference.axes import Axes
-from probflow.inference.codegen_families import atom
-from probflow.inference.codegen_forms import Drawn, Form, Unreadable
-from probflow.inference.codegen_values import Code, Front, spread
+from probflow.inference.codegen.families import atom
+from probflow.inference.codegen.forms import Drawn, Form, Unreadable
+from probflow.inference.codegen.values import Code, Front, spread
 from probflow.inference.dry_run import Seen
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def score_function(f, cost, log_q, samples):
     return f + cost * (log_q - log_q.detach())
 ''',
 }
+
+
+class NoRule(Exception):
+    """This step is called, not written."""
 
 
 class Writer:
@@ -186,7 +190,7 @@ Rule = Callable[[Writer, "Step"], Entry | None]
 
 def written_program(program: Program) -> tuple[str, dict[str, Any]]:
     """The source of the function, and what it is called with besides the values."""
-    from probflow.inference.codegen_rules import rule_for
+    from probflow.inference.codegen.rules import rule_for
 
     opaque: frozenset[int] = frozenset()
     while True:  # a distribution that turns out to have no short form is written with its own bind, from the start

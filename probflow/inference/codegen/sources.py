@@ -16,13 +16,14 @@ from probflow.distributions.mixture import MixtureModel
 from probflow.distributions.networked import Networked
 from probflow.distributions.parametric import Parametric
 from probflow.domains import Domain
-from probflow.inference.codegen_families import atom, log_probs
-from probflow.inference.codegen_forms import FamilyForm, FlowForm, Form, MixtureForm, ObjectForm, PointForm, Unreadable
-from probflow.inference.codegen_values import Code, Front, common, constant_code
+from probflow.inference.codegen.compound import FlowForm, MixtureForm, ObjectForm, PointForm
+from probflow.inference.codegen.families import atom, log_probs
+from probflow.inference.codegen.forms import FamilyForm, Form, Unreadable
+from probflow.inference.codegen.values import Code, Front, common, constant_code
 from probflow.inference.dry_run import Seen
 
 if TYPE_CHECKING:
-    from probflow.inference.codegen import Writer
+    from probflow.inference.codegen.writer import Writer
 
 _MOST_COMPONENTS = 8
 

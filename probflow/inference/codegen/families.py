@@ -184,9 +184,7 @@ _TABLE: dict[type[Parametric], Written] = {
         draw=lambda p, noise: plus(p["low"], f"({minus(p['high'], p['low'])}) * {noise}"),
         noise="rand",
     ),
-    f.HalfNormal: Written(
-        drawn="{x} = σ |ε|, ε ~ N(0, 1)", draw=lambda p, noise: times(p["scale"], f"{atom(noise)}.abs()")
-    ),
+    f.HalfNormal: Written(drawn="{x} = σ |ε|, ε ~ N(0, 1)", draw=lambda p, noise: times(p["scale"], f"{atom(noise)}.abs()")),
     f.Weibull: Written(
         drawn="{x} = λ ε^(1/k), ε ~ Exponential(1)",
         draw=lambda p, noise: times(p["scale"], f"{atom(noise)} ** (1 / {operand(p['concentration'])})"),
@@ -283,4 +281,3 @@ def torch_name(family: Family, what: str = "") -> str | None:
 def torch_object(name: str, params: Codes) -> str:
     """``td.Gamma(concentration=a, rate=b)``."""
     return f"td.{name}({', '.join(f'{key}={code}' for key, code in params.items())})"
-

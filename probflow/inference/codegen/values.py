@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from probflow.inference.codegen_families import atom
+from probflow.inference.codegen.families import atom
 
 Front: TypeAlias = tuple[str, ...]
 """Sizes as expressions: sample dimensions, then the batch.  "1" broadcasts."""
@@ -82,7 +82,10 @@ def constant_code(tensor: Tensor, most: int = 16) -> str | None:
     if tensor.dim() == 0:
         value = tensor.item()
         if tensor.dtype is torch.float32:  # the shortest decimal that is this number in single precision
-            value = next((v for digits in range(1, 17) if torch.tensor(v := float(f"{value:.{digits}g}"), dtype=tensor.dtype) == tensor), value)
+            value = next(
+                (v for digits in range(1, 17) if torch.tensor(v := float(f"{value:.{digits}g}"), dtype=tensor.dtype) == tensor),
+                value,
+            )
         return number_code(value)
     if tensor.numel() > most:
         return None

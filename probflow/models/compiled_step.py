@@ -1,0 +1,264 @@
+"""One step of training as one graph: the loss, its gradient, clipping and the optimizer's update, under ``torch.compile``.
+
+The first step of each kind runs eagerly: it finds whatever is wrong with the first batch, and makes the optimizer's state.  Later
+ones run the graph.  In it a loss that is not finite leaves weights and state as they were, so that the error that follows finds
+the model before the step.  What cannot be one graph (another optimizer, a network that the compiler cannot differentiate) runs
+as a compiled loss with the optimizer as it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from probflow._typing import Values
+from probflow.inference.compiled import (
+    Boundary,
+    CompiledLoss,
+    boundary,
+    checked_options,
+    compiled_function,
+    require_compiler,
+    unvalidated,
+)
+from probflow.inference.evaluate import program_for, value_and_terms
+from probflow.models.updates import UPDATES, Columns, Update, clipped, columns_of
+
+if TYPE_CHECKING:
+    from probflow.models.model import Model
+
+MOST_GRAPHS = 8
+"""After so many kinds of steps (frozen weights, options of the optimizer) the next ones are not worth a graph."""
+
+
+class CompiledStep:
+    """Steps of training of `model`, compiled with `options`."""
+
+    def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
+        self.model, self.options = model, checked_options(options, "Model(compile=...)")
+        on_cpu = all(weight.is_cpu for group in model.optimizer.param_groups for weight in group["params"])
+        require_compiler(self.options, "Model(compile=True)", on_cpu)
+        self._loss = CompiledLoss(model.loss, self.options)
+        self._edges: dict[Any, Boundary] = {}
+        self._graphs: dict[Any, _Graph | None] = {}
+        self._rates: list[Tensor] = []
+        self.reason = _obstacle(model)
+
+    @property
+    def whole(self) -> bool:
+        """Whether one graph holds the whole step."""
+        return self.reason is None
+
+    def __str__(self) -> str:
+        name = type(self.model.optimizer).__name__
+        if self.reason is None:
+            return f"one graph: the loss, its gradient and the update of {name}"
+        kind = f"fused {name}" if self.model.optimizer.defaults.get("fused") else name
+        return f"a graph of the loss and one of its gradient; {kind} runs by itself: {self.reason}"
+
+    def __call__(self, values: Values, with_terms: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step: the loss before it and, if asked, its terms, all without graph."""
+        self.model._train_mode()
+        if self.reason is None:
+            key, graph = self._graph(values, with_terms)
+            if graph is not None:
+                done = self._run(graph, key, values)
+                if done is not None:
+                    return done
+            else:
+                return self._by_parts(values, with_terms, compiled=False)
+        return self._by_parts(values, with_terms, compiled=True)
+
+    # ------------------------------------------------------------------ in one graph
+
+    def _graph(self, values: Values, with_terms: bool) -> tuple[Any, _Graph | None]:
+        """The graph for a step of this kind; None for the first one, which is eager."""
+        optimizer = self.model.optimizer
+        state = optimizer.state
+        kinds = tuple(
+            (
+                tuple((w.requires_grad, len(state[w]) if w in state else 0) for w in group["params"]),
+                tuple(entry for name, entry in group.items() if name not in ("params", "lr", "initial_lr")),
+            )
+            for group in optimizer.param_groups
+        )
+        if not torch.is_grad_enabled() or any(isinstance(v, Tensor) and v.requires_grad for v in values.values()):
+            return None, None  # eager evaluation says what is wrong, or gives the data their gradients
+        program = program_for(self.model.loss, values, with_terms)
+        key = (program, kinds)
+        graph = self._graphs.get(key)
+        if graph is None:
+            edge = self._edges.get(program)
+            if edge is None:  # the eager step follows, and may plan anew
+                edge = boundary(self.model.loss, values, with_terms)
+                self._edges[edge.program] = edge
+            clip = self.model.clip_grad_norm, self.model.clip_grad_value
+            made = _Graph.make(edge, optimizer, clip, self.options)
+            if made is None:
+                return None, None
+            if len(self._graphs) >= MOST_GRAPHS:
+                self._give_up(f"its weights or the optimizer's options changed more than {MOST_GRAPHS} times")
+                return None, None
+            graph = self._graphs[(edge.program, kinds)] = made
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    weight.grad = None  # the graph keeps gradients to itself
+        return key, graph
+
+    def _run(self, graph: _Graph, key: Any, values: Values) -> tuple[Tensor, dict[str, Tensor]] | None:
+        edge = graph.edge
+        inputs = edge.inputs(values, "dynamic" not in self.options)
+        try:
+            with unvalidated(), _backward_in_graphs():
+                result = graph.run(inputs, graph.state(self.model.optimizer), self._current_rates())
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            edge.blame(values)
+            if graph.ran:
+                raise
+            self._give_up(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            return None
+        graph.ran = True
+        edge.settle(result[0], values)
+        return result[0], dict(zip(edge.names, result[1:], strict=True))
+
+    def _current_rates(self) -> list[Tensor]:
+        """The learning rates as tensors, so that a scheduler changes numbers and not the graph."""
+        groups = self.model.optimizer.param_groups
+        if len(self._rates) != len(groups):
+            self._rates = [torch.zeros((), dtype=torch.float64) for _ in groups]
+            self._filled: list[Any] = [None] * len(groups)
+        for place, group in enumerate(groups):
+            rate = group["lr"]
+            if isinstance(rate, Tensor):
+                self._rates[place] = rate
+            elif rate != self._filled[place]:
+                self._rates[place].fill_(rate)
+                self._filled[place] = rate
+        return self._rates
+
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self._graphs.clear()
+        warnings.warn(f"Model: compiled as {self}.", UserWarning, stacklevel=5)
+
+    # ------------------------------------------------------------------ by parts
+
+    def _by_parts(self, values: Values, with_terms: bool, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, compiled or not, and then the optimizer."""
+        terms: dict[str, Tensor] = {}
+
+        def evaluate() -> Tensor:
+            if not with_terms:
+                return self._loss(values) if compiled else self.model.loss.eval(values)
+            value, found = self._loss.value_and_terms(values) if compiled else value_and_terms(self.model.loss, values)
+            terms.update(found)
+            return value
+
+        return self.model.step(evaluate), terms
+
+
+class _Graph:
+    """A compiled step for one plan, one set of trained weights, one set of the optimizer's options."""
+
+    def __init__(self, edge: Boundary, rows: Sequence[_Row], step: Callable[..., tuple[Tensor, ...]]) -> None:
+        self.edge, self.rows, self.run, self.ran = edge, rows, step, False
+
+    def state(self, optimizer: Optimizer) -> list[Columns]:
+        """The optimizer's tensors, looked up anew: loading a checkpoint replaces them."""
+        state = optimizer.state
+        return [[[state[weight][name] for weight in weights] for name in names] for _, weights, names in self.rows]
+
+    @staticmethod
+    def make(
+        edge: Boundary, optimizer: Optimizer, clip: tuple[float | None, float | None], options: Mapping[str, Any]
+    ) -> _Graph | None:
+        """None while the optimizer has no state yet."""
+        rows: list[_Row] = []
+        for group in optimizer.param_groups:
+            names = columns_of(optimizer, group)
+            trained = [weight for weight in group["params"] if weight.requires_grad]
+            ready = [w for w in trained if all(isinstance(optimizer.state.get(w, {}).get(n), Tensor) for n in names)]
+            if trained and not ready:
+                return None
+            rows.append(({k: v for k, v in group.items() if k not in ("params", "lr")}, ready, names))
+        if not any(ready for _, ready, _ in rows):  # eager evaluation says so
+            return None
+        step = partial(_step, edge, rows, UPDATES[type(optimizer)], clip)
+        return _Graph(edge, rows, compiled_function(lambda *arguments: step(*arguments), options))
+
+
+_Row = tuple[dict[str, Any], list[Tensor], tuple[str, ...]]
+
+
+def _step(
+    edge: Boundary,
+    rows: Sequence[_Row],
+    update: Update,
+    clip: tuple[float | None, float | None],
+    inputs: Mapping[str, Tensor],
+    states: list[Columns],
+    rates: list[Tensor],
+) -> tuple[Tensor, ...]:
+    """What the compiler sees."""
+    values = edge.trace(inputs)
+    weights = [weight for _, own, _ in rows for weight in own]
+    gradients = list(torch.autograd.grad(values[0], weights, allow_unused=True))
+    values = tuple(value.detach() for value in values)
+    with torch.no_grad():
+        gradients = clipped(gradients, *clip)
+        touched = [*weights, *(tensor for columns in states for column in columns for tensor in column)]
+        before = [tensor.clone() for tensor in touched]
+        start = 0
+        for (group, own, _), columns, rate in zip(rows, states, rates, strict=True):
+            found = gradients[start : start + len(own)]
+            start += len(own)
+            used = [place for place, gradient in enumerate(found) if gradient is not None]
+            if used:
+                kept = [[column[place] for place in used] for column in columns]
+                update(group, [own[place] for place in used], [found[place] for place in used], kept, rate)
+        finite = values[0].isfinite()
+        for tensor, old in zip(touched, before, strict=True):
+            tensor.copy_(torch.where(finite, tensor, old))
+    return values
+
+
+def _obstacle(model: Model) -> str | None:
+    """Why a step of this model cannot be one graph; None where it can."""
+    import torch._dynamo.config as config
+
+    optimizer = model.optimizer
+    name = type(optimizer).__name__
+    if not hasattr(config, "trace_autograd_ops"):
+        return f"torch {torch.__version__} cannot compile a backward pass with its loss; 2.13 can"
+    if type(optimizer) not in UPDATES:
+        return f"of optimizers, only {', '.join(known.__name__ for known in UPDATES)} have an update in the graph"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return f"{name} has hooks on its steps"
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        return f"{name} is differentiable itself"
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if any(weight._backward_hooks or weight.is_complex() for weight in weights):
+        return "weights have hooks on their gradients, or are complex"
+    return None
+
+
+@contextmanager
+def _backward_in_graphs() -> Iterator[None]:
+    """Lets the compiler follow ``torch.autograd.grad``."""
+    import torch._dynamo.config as config
+
+    before = config.trace_autograd_ops
+    config.trace_autograd_ops = True
+    try:
+        yield
+    finally:
+        config.trace_autograd_ops = before

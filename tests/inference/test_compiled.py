@@ -1,0 +1,195 @@
+"""loss.compile(): the value of eager evaluation from one graph, with the same errors at its boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from inference.compiled_registry import BAD, LOSSES, D, Net, Y, Z, batch, cvae, decoder, prior, vae
+from torch import Tensor, nn
+from torch import distributions as td
+from torch.testing import assert_close
+
+import probflow as pf
+from probflow import KL, E, Function, Loss, errors, log
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    yield
+
+
+def assert_same(loss: Loss, compiled: Callable[..., Tensor], values: dict[str, Any]) -> None:
+    weights = list(loss.parameters())
+    torch.manual_seed(1)
+    eager = loss.eval(values)
+    torch.manual_seed(1)
+    value = compiled(values)
+    assert value.shape == eager.shape
+    assert_close(value, eager)
+    wanted = torch.autograd.grad(eager.sum(), weights, allow_unused=True)
+    for ours, theirs in zip(torch.autograd.grad(value.sum(), weights, allow_unused=True), wanted, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_value_and_the_gradient_are_those_of_eager_evaluation(name: str) -> None:
+    loss = LOSSES[name]()
+    compiled = loss.compile(backend="eager")
+    for size in (8, 5):
+        assert_same(loss, compiled, batch(size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_same_with_the_gradient_compiled(name: str) -> None:
+    loss = LOSSES[name]()
+    assert_same(loss, loss.compile(backend="aot_eager"), batch(8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VAE", "flow prior", "score function, 3 samples"])
+def test_the_same_from_inductor(name: str) -> None:
+    loss = LOSSES[name]()
+    compiled = loss.compile()
+    for size in (8, 5):
+        assert_same(loss, compiled, batch(size))
+
+
+def graphs_of(loss: Loss) -> tuple[Callable[..., Tensor], list[int]]:
+    """The loss under a backend that counts its graphs."""
+    made: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        made.append(1)
+        return graph.forward
+
+    return loss.compile(backend=backend), made
+
+
+def test_one_graph_serves_every_batch_size_and_every_number() -> None:
+    compiled, made = graphs_of(cvae())
+    for size in (8, 5, 3, 16, 7):
+        compiled(batch(size))
+    assert len(made) == 1
+
+
+def test_losses_do_not_share_their_number_of_graphs() -> None:
+    for _ in range(10):  # the compiler gives up after 8 graphs of one code object
+        compiled, made = graphs_of(LOSSES["no data"]())
+        compiled({})
+        assert len(made) == 1
+
+
+# ---------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at the first call", "later"])
+@pytest.mark.parametrize("name", BAD)
+def test_the_errors_are_those_of_eager_evaluation(name: str, first: bool) -> None:
+    make, spoil = BAD[name]
+    loss, values = make(), batch(8)
+    compiled = loss.compile(backend="eager")
+    if not first:
+        compiled(values)
+    spoil(values)
+    with pytest.raises(errors.ProbflowError) as expected:
+        loss.eval(values)
+    with pytest.raises(type(expected.value)) as found:
+        compiled(values)
+    assert str(found.value) == str(expected.value)
+
+
+def test_parameters_that_turned_nan_are_named() -> None:
+    loss = vae()
+    compiled = loss.compile(backend="eager")
+    compiled(batch(8))
+    with torch.no_grad():
+        next(loss.parameters()).fill_(float("nan"))
+    with pytest.raises(errors.ParameterError, match="loc must be real numbers"):
+        compiled(batch(8))
+
+
+def test_not_a_dict() -> None:
+    with pytest.raises(errors.ValuesError, match="needs a dict"):
+        vae().compile(backend="eager")(torch.zeros(3))  # type: ignore[arg-type]
+
+
+def test_an_unknown_option() -> None:
+    with pytest.raises(errors.ArgumentError, match="no option 'backed'"):
+        vae().compile(backed="eager")
+
+
+def test_without_a_compiler() -> None:
+    import torch._inductor.config as config
+
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(errors.MissingDependency, match=r"C\+\+ compiler"),
+    ):
+        vae().compile()(batch(4))
+
+
+# ---------------------------------------------------------------------- the rest
+
+
+def test_class_indices_become_one_hot_before_the_graph() -> None:
+    loss = -log(pf.Categorical("p(y | x)", Net(D, logits=Y))).mean()
+    compiled = loss.compile(backend="eager")
+    values = {"x": torch.rand(4, D), "y": torch.arange(4)}
+    assert_same(loss, compiled, values)
+    with pytest.raises(errors.SupportError, match="class indices 0 to 3"):
+        compiled({**values, "y": torch.arange(4) + 1})
+
+
+def test_too_many_states() -> None:
+    """Only the network knows that there are 2^10 states."""
+    q = pf.Bernoulli("q(y | x)", Net(D, logits=10))
+    loss = E(q)[Function(lambda y: y.sum(1), ["y"], "s")].mean()
+    assert_same(loss, loss.compile(backend="eager"), batch(8))
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_the_checks_of_torch_distributions_stay_as_they_were(checks: bool) -> None:
+    before = td.Distribution._validate_args
+    td.Distribution.set_default_validate_args(checks)
+    try:
+        compiled = vae().compile(backend="eager")
+        assert td.Distribution._validate_args is checks
+        compiled(batch(4))
+        assert td.Distribution._validate_args is checks
+    finally:
+        td.Distribution.set_default_validate_args(before)
+
+
+def test_planning_leaves_random_numbers_and_statistics_alone() -> None:
+    norm = nn.BatchNorm1d(D)
+    q = pf.Normal("q(z | x)", nn.Sequential(norm, Net(D, loc=Z, scale=Z)))
+    compiled = (KL(q, prior()) - E(q)[log(decoder())]).mean().compile(backend="eager")
+    compiled(batch(8))
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_samples_as_values() -> None:
+    loss = log(decoder()).mean()
+    compiled = loss.compile(backend="eager")
+    x = batch(4)["x"]
+    z = torch.randn(3, 4, Z)
+    values = pf.distributions.Samples({"x": x, "z": z}, {"z": 1})
+    assert_close(compiled(values), loss.eval(values))
+    assert_close(compiled({"x": x, "z": z[0]}), loss.eval({"x": x, "z": z[0]}))
+
+
+def test_evaluation_mode() -> None:
+    q = pf.Normal("q(z | x)", nn.Sequential(nn.Dropout(0.5), Net(D, loc=Z, scale=Z)))
+    loss = KL(q, prior()).mean()
+    compiled = loss.compile(backend="eager")
+    compiled(batch(8))
+    q.eval()
+    assert_same(loss, compiled, batch(8))

@@ -1,0 +1,277 @@
+"""Model(compile=True): a training step as one graph, and the weights of eager training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from inference import compiled_registry as losses
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, RMSprop
+from torch.optim.lr_scheduler import StepLR
+from torch.testing import assert_close
+
+import probflow as pf
+from probflow import E, errors, log
+from probflow.losses import Loss
+from probflow.models import Model
+
+TRACED = {"backend": "eager"}
+LOWERED = {"backend": "aot_eager"}
+STEPS = 20
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+
+
+def trained(make: Callable[[], Loss], compile: Any, steps: int = STEPS, **options: Any) -> tuple[Model, list[float]]:
+    torch.manual_seed(0)
+    loss = make()
+    model = Model(loss, compile=compile, **options)
+    values = [losses.batch(size) for size in (8, 8, 5)]
+    return model, [float(model.train(values[place % 3])) for place in range(steps)]
+
+
+def assert_same_training(make: Callable[[], Loss], compile: Any = TRACED, **options: Any) -> Model:
+    eager, wanted = trained(make, False, **options)
+    model, found = trained(make, compile, **options)
+    assert found == pytest.approx(wanted, abs=1e-5)
+    for ours, theirs in zip(model.loss.parameters(), eager.loss.parameters(), strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=0)
+    return model
+
+
+@pytest.mark.parametrize("name", ["VAE", "score function, 3 samples", "CVAE with a coefficient"])
+def test_the_weights_are_those_of_eager_training(name: str) -> None:
+    model = assert_same_training(losses.LOSSES[name])
+    assert model.compiled.startswith("one graph")
+    assert "compiled: one graph" in repr(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VAE", "hierarchical", "M2", "score function", "IWAE", "flow", "flow prior", "flow posterior",
+                                  "mixture", "discretised logistic"])  # fmt: skip
+def test_the_weights_of_other_losses(name: str) -> None:
+    assert assert_same_training(losses.LOSSES[name], LOWERED).compiled.startswith("one graph")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VAE", "flow prior"])
+def test_the_weights_from_inductor(name: str) -> None:
+    assert assert_same_training(losses.LOSSES[name], True).compiled.startswith("one graph")
+
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "Adam": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "weight_decay": 0.1}},
+    "AMSGrad": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "amsgrad": True}},
+    "AdamW": {"optimizer": AdamW, "optimizer_params": {"lr": 1e-2, "betas": (0.8, 0.9)}},
+    "SGD": {"optimizer": SGD, "optimizer_params": {"lr": 1e-2}},
+    "SGD with momentum": {"optimizer": SGD, "optimizer_params": {"lr": 1e-2, "momentum": 0.9, "nesterov": True}},
+    "SGD with everything": {
+        "optimizer": SGD,
+        "optimizer_params": {"lr": 1e-2, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1, "maximize": True},
+    },
+    "clipped norm": {"clip_grad_norm": 0.5, "optimizer": SGD, "optimizer_params": {"lr": 0.1}},
+    "clipped entries": {"clip_grad_value": 0.01, "clip_grad_norm": 5.0},
+}
+
+
+def divergence() -> Loss:
+    return losses.LOSSES["no mean"]().mean()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_and_clipping(name: str) -> None:
+    assert assert_same_training(divergence, **OPTIMIZERS[name]).compiled.startswith("one graph")
+
+
+def test_another_optimizer_runs_by_itself() -> None:
+    model = assert_same_training(divergence, optimizer=RMSprop)
+    assert model.compiled.startswith("a graph of the loss")
+    assert "RMSprop runs by itself" in model.compiled
+
+
+def test_parameter_groups_and_schedulers_change_numbers_not_graphs() -> None:
+    made: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        made.append(1)
+        return graph.forward
+
+    def run(compile: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        loss = divergence()
+        first, *rest = loss.parameters()
+        optimizer = Adam([{"params": [first], "lr": 0.1}, {"params": rest}], lr=1e-2)
+        model = Model(loss, optimizer=optimizer, scheduler=partial(StepLR, step_size=1, gamma=0.5), compile=compile)
+        for _ in range(5):
+            model.train(losses.batch(8))
+            assert model.scheduler is not None
+            model.scheduler.step()
+        return list(loss.parameters())
+
+    for ours, theirs in zip(run({"backend": backend}), run(False), strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert len(made) == 1
+
+
+def test_frozen_weights() -> None:
+    def run(compile: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        loss = divergence()
+        model = Model(loss, compile=compile)
+        first = next(loss.parameters())
+        for frozen in (False, True, False):
+            first.requires_grad_(not frozen)
+            before = first.detach().clone()
+            for _ in range(3):
+                model.train(losses.batch(8))
+            assert torch.equal(before, first) is frozen
+        return list(loss.parameters())
+
+    for ours, theirs in zip(run(TRACED), run(False), strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_some_distributions_only() -> None:
+    torch.manual_seed(0)
+    q, p = losses.encoder(), losses.decoder()
+    loss = (pf.KL(q, losses.prior()) - E(q)[log(p)]).mean()
+    with pytest.warns(UserWarning):
+        model = Model(loss, distributions=[p], compile=TRACED)
+    kept = [weight.detach().clone() for weight in q.parameters()]
+    moved = [weight.detach().clone() for weight in p.parameters()]
+    for _ in range(3):
+        model.train(losses.batch(8))
+    assert all(map(torch.equal, kept, q.parameters()))
+    assert not any(map(torch.equal, moved, p.parameters()))
+
+
+@pytest.mark.parametrize("compile", [TRACED, False], ids=["into a compiled model", "into an eager model"])
+def test_a_checkpoint_goes_on(tmp_path: Path, compile: Any) -> None:
+    model, _ = trained(losses.vae, TRACED, 6)
+    model.save(tmp_path / "file.pt")
+    values = losses.batch(8)
+    torch.manual_seed(5)
+    wanted = [float(model.train(values)) for _ in range(4)]
+    other, _ = trained(losses.vae, compile, 3)
+    other.load(tmp_path / "file.pt")
+    torch.manual_seed(5)
+    assert [float(other.train(values)) for _ in range(4)] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_fit_gives_the_same_history() -> None:
+    def run(compile: Any) -> dict[str, list[float]]:
+        torch.manual_seed(0)
+        model = Model(losses.vae(), compile=compile)
+        return model.fit([losses.batch(8), losses.batch(5)], epochs=3, progress=False)
+
+    found, wanted = run(TRACED), run(False)
+    assert list(found) == list(wanted)
+    for name in found:
+        if name != "seconds":
+            assert found[name] == pytest.approx(wanted[name], abs=1e-6)
+
+
+def test_terms() -> None:
+    torch.manual_seed(0)
+    loss = losses.vae()
+    model, values = Model(loss, compile=TRACED), losses.batch(8)
+    for _ in range(3):
+        torch.manual_seed(1)
+        wanted = {name: term.detach() for name, term in loss.terms(values).items()}
+        torch.manual_seed(1)
+        value, terms = model.train_with_terms(values)
+        assert list(terms) == list(wanted)
+        for name in terms:
+            assert_close(terms[name], wanted[name])
+        assert not value.requires_grad
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("name", losses.BAD)
+def test_bad_data_give_the_errors_of_eager_training_and_change_nothing(name: str) -> None:
+    make, spoil = losses.BAD[name]
+    loss, values = make(), losses.batch(8)
+    model = Model(loss, compile={"backend": "eager"})
+    for _ in range(2):
+        model.train(values)
+    before = [weight.detach().clone() for weight in loss.parameters()]
+    state = [t.clone() for s in model.optimizer.state.values() for t in s.values()]
+    spoil(values)
+    with pytest.raises(errors.ProbflowError) as expected:
+        loss.eval(values)
+    with pytest.raises(type(expected.value)) as found:
+        model.train(values)
+    assert str(found.value) == str(expected.value)
+    assert all(map(torch.equal, before, loss.parameters()))
+    assert all(map(torch.equal, state, (t for s in model.optimizer.state.values() for t in s.values())))
+    assert model.compiled.startswith("one graph")
+
+
+def test_a_loss_that_overflows_changes_nothing() -> None:
+    loss = (pf.Parameter("c") * pf.KL(losses.encoder(), losses.prior())).mean()
+    model = Model(loss, compile=TRACED)
+    values = {**losses.batch(8), "c": 1.0}
+    for _ in range(2):
+        model.train(values)
+    before = [weight.detach().clone() for weight in loss.parameters()]
+    assert float(model.train({**values, "c": float("inf")})) == float("inf")
+    assert all(map(torch.equal, before, loss.parameters()))
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    model = Model(losses.vae(), compile=TRACED)
+    model.train(losses.batch(8))
+    with torch.no_grad(), pytest.raises(errors.ModelError, match="no_grad"):
+        model.train(losses.batch(8))
+
+
+def test_what_cannot_be_one_graph_is_said_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    from probflow.models import compiled_step
+
+    def refuse(*arguments: Any) -> Any:
+        torch._dynamo.graph_break()
+
+    monkeypatch.setattr(compiled_step, "clipped", refuse)
+    with pytest.warns(UserWarning, match="Model: compiled as a graph of the loss"):
+        model = assert_same_training(losses.vae)
+    assert model.compiled.startswith("a graph of the loss and one of its gradient; fused Adam runs by itself")
+
+
+def test_without_a_compiler() -> None:
+    import torch._inductor.config as config
+
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(errors.MissingDependency, match=r"C\+\+ compiler"),
+    ):
+        Model(losses.vae(), compile=True)
+
+
+def test_options_must_be_options() -> None:
+    with pytest.raises(errors.ModelError, match="compile must be True, False"):
+        Model(losses.vae(), compile="yes")  # type: ignore[arg-type]
+
+
+def test_without_compilation_nothing_is_said() -> None:
+    assert Model(losses.vae()).compiled == ""
+
+
+def test_a_frozen_model_is_an_error() -> None:
+    p = pf.Normal("p(x)", loc=nn.Parameter(torch.zeros(2)), scale=1.0)
+    model = Model((-log(p)).mean(), compile=TRACED)
+    model.train({"x": torch.ones(3, 2)})
+    for weight in p.parameters():
+        weight.requires_grad_(False)
+    with pytest.raises(errors.ModelError, match="no gradient"):
+        model.train({"x": torch.ones(3, 2)})
