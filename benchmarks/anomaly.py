@@ -54,7 +54,9 @@ def main() -> None:
     std, mean = torch.std_mean(train, 0)
     flow = flows.NSF("p(x)", features=9, layers=5, hidden=(64, 64), mixing="lu")
     model = Model(-log(flow).mean(), optimizer_params={"lr": 1e-3}, clip_grad_norm=5.0)
-    model.fit(Batches({"x": (train - mean) / std}, batch_size=256, seed=arguments.seed), epochs=arguments.epochs, progress=False)
+    model.fit(
+        Batches({"x": (train - mean) / std}, batch_size=256, seed=arguments.seed), epochs=arguments.epochs, progress=False
+    )
     with torch.no_grad():
         score = [-flow.log_prob({"x": ((part - mean) / std)}) for part in (held, x[anomaly])]
     print(f"shuttle: {len(held)} normal, {len(score[1])} anomalies, AUROC {auroc(*score):.4f}")

@@ -10,7 +10,7 @@ section 9.3 and, for min-fill, 9.4.3.2).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -46,11 +46,18 @@ def min_fill_order(
     >>> min_fill_order([(0, 1, 2)], [2, 3, 4], kept=[2])
     ((0, 1), 24)
     """
-    return _order(tuple(tuple(scope) for scope in scopes), tuple(sizes), frozenset(kept))
+    return _known_order(tuple([tuple(scope) for scope in scopes]), tuple(sizes), tuple(kept))
+
+
+@torch.compiler.assume_constant_result  # a trace keeps the answer; it cannot look into networkx
+def _known_order(
+    scopes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], kept: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
+    return _order(scopes, sizes, kept)
 
 
 @lru_cache(maxsize=256)  # an evaluation asks anew each time; the answer depends on the graph alone
-def _order(scopes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], kept: frozenset[int]) -> tuple[tuple[int, ...], int]:
+def _order(scopes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], kept: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     graph: nx.Graph[int] = nx.Graph()
     graph.add_nodes_from(axis for scope in scopes for axis in scope)
     graph.add_edges_from(pair for scope in scopes for pair in combinations(scope, 2))
@@ -77,7 +84,7 @@ def _cost(graph: nx.Graph[int], sizes: Sequence[int], axis: int) -> tuple[int, i
 
 
 def eliminate(
-    tables: Sequence[Table], sizes: Sequence[int], kept: Sequence[int], most: int, what: str
+    tables: Sequence[Table], sizes: Sequence[int], kept: Sequence[int], most: int, what: Callable[[], str]
 ) -> tuple[list[Table], list[tuple[int, Table]]]:
     """Terms over the `kept` axes whose sum is log Σ exp of the sum of `tables` over all the others.
 
@@ -85,9 +92,9 @@ def eliminate(
 
     Errors: NoDensity where such a table would have more than `most` entries per batch element; `what` says of what.
     """
-    order, largest = min_fill_order((table.axes for table in tables), sizes, kept)
+    order, largest = min_fill_order([table.axes for table in tables], sizes, kept)
     if largest > most:
-        raise NoDensity(f"{what}: more than {most} joint states in one table.\nUse a bound instead: ELBO(p, q).")
+        raise NoDensity(f"{what()}: more than {most} joint states in one table.\nUse a bound instead: ELBO(p, q).")
     left = list(tables)
     buckets: list[tuple[int, Table]] = []
     for axis in order:
@@ -102,7 +109,7 @@ def added(tables: Sequence[Table]) -> Table:
     if len(tables) == 1:
         return tables[0]
     axes = tuple(sorted({axis for table in tables for axis in table.axes}, reverse=True))
-    lead = max(table.lead for table in tables)
+    lead = max([table.lead for table in tables])
     lined = sorted((aligned(table.values, table.axes, table.lead, axes, lead) for table in tables), key=Tensor.numel)
     total = lined[0]
     for values in lined[1:]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -45,7 +44,7 @@ def summed_log_prob(
     Errors: NoDensity where a table would have more than MOST_STATES entries per batch element.
     """
     tables, finite = terms(p, gone, values, leads, check)
-    left, _ = eliminate(tables, [each.size for each in finite], (), MOST_STATES, refusal(p, gone))
+    left, _ = eliminate(tables, [each.size for each in finite], (), MOST_STATES, lambda: refusal(p, gone))
     return added(left).values
 
 
@@ -62,10 +61,10 @@ def terms(
         hidden = [n for n in factor.var if n in names]
         involved = inputs if hidden else [*inputs, *(known[n] for n in factor.var)]
         axes = tuple(sorted({axis for value in involved for axis in value.axes}, reverse=True))
-        count = math.prod(finite[axis].size for axis in axes)
+        count = states_of(finite, axes)
         if count > MOST_STATES:
             raise _too_many(p, names)
-        lead = max((value.lead for value in involved), default=0)
+        lead = max([0, *(value.lead for value in involved)])
         tensors, dims = _lined(inputs, axes, lead)
         bound = factor.bind(tensors, dims)
         if hidden and not factor.finite:  # a deterministic variable: its value follows
@@ -92,6 +91,14 @@ def terms(
     if not tables:
         raise NoDensity(f"{p.statement} has no factor with a density.")
     return tables, finite
+
+
+def states_of(finite: list[Finite], axes: Iterable[int]) -> int:
+    """The number of joint states along these axes; a plain loop, which torch.compile can trace."""
+    count = 1
+    for axis in axes:
+        count *= finite[axis].size
+    return count
 
 
 def summable(factor: Factor) -> bool:

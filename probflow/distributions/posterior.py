@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.elimination import Table, added, eliminate
-from probflow.distributions.enumeration import MOST_STATES, Finite, refusal, terms
+from probflow.distributions.enumeration import MOST_STATES, Finite, refusal, states_of, terms
 from probflow.distributions.factorised import FactorisedBound
 from probflow.distributions.finite import FiniteBound
 from probflow.distributions.marginal import opened
@@ -56,9 +54,12 @@ class Posterior(Factor):
         tables, finite = terms(self.joint, self.var + self.gone, values, dims, check=False)
         kept = [axis for axis, each in enumerate(finite) if set(each.names) & set(self.var)]
         sizes = [each.size for each in finite]
-        what = refusal(self.joint, self.var + self.gone)
+
+        def what() -> str:
+            return refusal(self.joint, self.var + self.gone)
+
         left, _ = eliminate(tables, sizes, kept, MOST_STATES, what)
-        if math.prod(sizes[axis] for axis in kept) <= FEW_JOINTLY:
+        if states_of(finite, kept) <= FEW_JOINTLY:
             return self._jointly(left, finite)
         _, buckets = eliminate(left, sizes, (), MOST_STATES, what)
         return FactorisedBound(self.statement, finite, buckets, lambda: self._jointly(left, finite))
@@ -67,7 +68,7 @@ class Posterior(Factor):
         """The table of all joint states."""
         axes = sorted({axis for table in left for axis in table.axes}, reverse=True)
         sizes = [finite[axis].size for axis in axes]
-        if math.prod(sizes) > MOST_STATES:
+        if states_of(finite, axes) > MOST_STATES:
             raise NoDensity(
                 f"{self.statement} has more than {MOST_STATES} joint states: it can be sampled and evaluated, but not listed.\n"
                 f"Ask for one variable at a time: p.marginalize_var(...).posterior({self.var[0]!r})."

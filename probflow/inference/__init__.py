@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from probflow.inference.compiled import CompiledLoss
 from probflow.inference.derive import Derivation, derive
 from probflow.inference.evaluate import LossModule, value_and_terms
 from probflow.inference.gradient_report import GradientReport, gradient_report
@@ -9,6 +10,7 @@ from probflow.inference.importance import ImportanceEstimate, importance
 from probflow.inference.program import Program
 
 __all__ = [
+    "CompiledLoss",
     "Derivation",
     "GradientReport",
     "ImportanceEstimate",

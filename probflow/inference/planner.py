@@ -192,7 +192,9 @@ class Planner:
         label = self.labels.text(factor)
         if factor.fixed_batch is not None:
             self.fixed.setdefault(label, factor.fixed_batch)
-        slot = self.op("params", id(factor.origin), lined, run, axes, text=label, note=factor.describe().split("\n")[0], about=(factor,))
+        slot = self.op(
+            "params", id(factor.origin), lined, run, axes, text=label, note=factor.describe().split("\n")[0], about=(factor,)
+        )
         self._dense[slot.index] = factor.binder(leads, dense=True)
         return slot
 

@@ -265,7 +265,8 @@ class Loss:
         The graph is made at the first call (seconds to minutes) and serves every batch size. Names, shapes and supports are
         checked before it runs, and a result that is not finite is explained, with the errors of ``loss.eval``; only a support
         that depends on the parameters (of a Uniform, say) is not checked unless the result is not finite. With the same seed
-        it draws the same random numbers as ``loss.eval``. `options` are those of ``torch.compile``, such as ``mode`` or ``backend``.
+        it draws the same random numbers as ``loss.eval`` (except Bernoulli draws: inductor has its own).
+        `options` are those of ``torch.compile``, such as ``mode`` or ``backend``.
 
         Errors: `MissingDependency` without a C++ compiler; torch's own error where a network cannot be traced in one graph
         (``fullgraph=False`` then lets it run in pieces).

@@ -113,7 +113,10 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
             return value
 
         if train:
-            model.step(evaluate)
+            if model.compiled:
+                averages.add(*model.train_with_terms(batch))
+            else:
+                model.step(evaluate)
             bar.update(1)
             if not bar.disable and time.perf_counter() - shown > REFRESH:
                 bar.set_postfix_str(_shown(averages.result()), refresh=False)

@@ -15,6 +15,7 @@ from probflow.distributions import Bernoulli, Categorical, Deterministic, Normal
 from probflow.distributions.elimination import Table, added, eliminate, min_fill_order
 from probflow.distributions.enumeration import terms
 from probflow.errors import NoDensity, SupportError
+from probflow.losses import LogProb
 
 
 class Largest(TorchDispatchMode):
@@ -190,6 +191,15 @@ def test_a_chain_costs_the_sum_of_the_state_counts():
     assert largest.size <= 6 * 6 * 7  # one transition with its message, for every batch element
 
 
+def test_it_compiles_to_one_graph():
+    """networkx finds the order while tracing; the graph holds the answer."""
+    p, hidden = chain(3, 3)
+    values = {n: torch.randn(5, 1) for n in p.var if n not in hidden}
+    loss = -LogProb(p.marginalize_var(*hidden)).mean()
+    compiled = torch.compile(loss.module(), fullgraph=True, backend="eager")
+    assert_close(compiled(values), loss.eval(values))
+
+
 def test_what_factorises_is_not_enumerated_jointly():
     parts = [emission(f"p(x{i}|z{i})", [5], i) * categorical(f"p(z{i})", [], 5, i) for i in range(12)]
     p = math.prod(parts[1:], start=parts[0])
@@ -306,7 +316,7 @@ def test_forbidden_transitions_keep_values_and_gradients():
     first = torch.randn(2, 3, requires_grad=True)
     step = torch.randn(2, 2, 3, requires_grad=True)
     tables = [Table((0,), 0, first), Table((1, 0), 0, step + blocked[:, :, None]), Table((1,), 0, torch.zeros(2, 3))]
-    total = added(eliminate(tables, [2, 2], [], 100, "p")[0]).values
+    total = added(eliminate(tables, [2, 2], [], 100, str)[0]).values
     assert_close(total, (first + step[0]).logsumexp(0))
     found = torch.autograd.grad(total.sum(), [first, step])
     expected = torch.autograd.grad((first + step[0]).logsumexp(0).sum(), [first, step])
@@ -315,7 +325,7 @@ def test_forbidden_transitions_keep_values_and_gradients():
 
 def test_nan_is_not_hidden():
     tables = [Table((0,), 0, torch.tensor([[torch.nan], [0.0]])), Table((1, 0), 0, torch.zeros(2, 2, 1))]
-    assert bool(added(eliminate(tables, [2, 2], [], 100, "p")[0]).values.isnan().all())
+    assert bool(added(eliminate(tables, [2, 2], [], 100, str)[0]).values.isnan().all())
 
 
 # ---------------------------------------------------------------------- the order
@@ -340,7 +350,7 @@ def test_each_term_has_the_axes_it_depends_on():
     tables, finite = terms(p, tuple(hidden), values, dict.fromkeys(values, 0), True)
     assert [each.names for each in finite] == [("z1",), ("z2",), ("z3",)]
     assert sorted(each.axes for each in tables) == [(0,), (0,), (1,), (1, 0), (2,), (2, 1)]
-    left, buckets = eliminate(tables, [2, 2, 2], [0, 2], 100, "p")
+    left, buckets = eliminate(tables, [2, 2, 2], [0, 2], 100, str)
     assert added(left).axes == (2, 0) and added(left).values.shape == (2, 2, 4)
     assert [(axis, table.axes) for axis, table in buckets] == [(1, (2, 1, 0))]
 

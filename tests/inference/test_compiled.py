@@ -54,7 +54,8 @@ def test_the_same_with_the_gradient_compiled(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["VAE", "flow prior", "score function, 3 samples"])
+# not with Bernoulli draws: inductor makes them of other random numbers than torch.bernoulli
+@pytest.mark.parametrize("name", ["VAE", "flow prior"])
 def test_the_same_from_inductor(name: str) -> None:
     loss = LOSSES[name]()
     compiled = loss.compile()

@@ -65,9 +65,7 @@ CASES = {
     "slice": Case(lambda: Slice(5, 2), (2,)),
     "slice, deeper": Case(lambda: Slice(5, 2, hidden=(8,)), (2,)),
     "slice | c": Case(lambda: Slice(5, 2, context=3), (2,), (3,)),
-    "slice, by a chain": Case(
-        lambda: Slice(5, 2, Compose([Affine(3, context=2), Coupling(3, hidden=(8,), context=2)])), (2,)
-    ),
+    "slice, by a chain": Case(lambda: Slice(5, 2, Compose([Affine(3, context=2), Coupling(3, hidden=(8,), context=2)])), (2,)),
     "slice, unconditional": Case(lambda: Slice(5, 2, Affine(3)), (2,)),
     "slice image": Case(lambda: Slice(IMAGE, 3), (3, 4, 4)),
     "slice image, deeper | c": Case(lambda: Slice(IMAGE, 2, context=3, hidden=(8,)), (2, 4, 4), (3,)),
