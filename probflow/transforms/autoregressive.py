@@ -97,7 +97,7 @@ class Autoregressive(Transform):
     def _h(self, x: Tensor, context: Tensor | None) -> Tensor:
         """h, of shape (N, width, features)."""
         h: Tensor = self.conditioner(x) if context is None else self.conditioner(x, context)
-        return h.unflatten(1, (self.map.width, -1))
+        return h.reshape(h.shape[0], self.map.width, self._features)
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         if type(self.conditioner) is MADE:

@@ -96,6 +96,14 @@ class Compose(Transform):
             total = added(total, logdet)
         return z, no_logdet(z) if total is None else total
 
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.memory == "invert" or self.forward_cost == "absent":
+            return super().forward(z, context)
+        context = self._checked(z, self.shape, context)
+        for layer in self._runs:  # the log-determinants are not wanted, so they are not added up
+            z = layer._forward(z, None if layer.context is None else context)
+        return z
+
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         if self.memory == "invert":
             from probflow.transforms.memory import run

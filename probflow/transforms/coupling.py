@@ -84,7 +84,7 @@ class Coupling(Transform):
 
     def _h(self, kept: Tensor, context: Tensor | None) -> Tensor:
         h: Tensor = self.conditioner(kept) if context is None else self.conditioner(kept, context)
-        return h.unflatten(1, (self.map.width, -1))
+        return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         kept, changed = self.split.take(z)

@@ -29,6 +29,16 @@ class CouplingRun:
             total = added(total, logdet)
         return torch.cat([first, second], 1), total  # type: ignore[return-value]
 
+    def _forward(self, z: Tensor, context: Tensor | None) -> Tensor:
+        first, second = z.split(self.sizes, 1)
+        for layer in self.layers:
+            h = layer._h(second if layer.split.flip else first, None if layer.context is None else context)
+            if layer.split.flip:
+                first, _ = layer.map.forward_and_logdet(first, h)
+            else:
+                second, _ = layer.map.forward_and_logdet(second, h)
+        return torch.cat([first, second], 1)
+
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         first, second = x.split(self.sizes, 1)
         total: Tensor | None = None

@@ -109,6 +109,10 @@ class Transform(nn.Module):
         z, logdet = self._inverse_and_logdet(x, self._checked(x, self.output_shape, context))
         return z, (logdet if logdet.dim() == 1 else sum_event(logdet))
 
+    def _forward(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """f(z) alone; shapes are checked."""
+        return self._forward_and_logdet(z, context)[0]
+
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """x = f(z)."""
         return self.forward_and_logdet(z, context)[0]
