@@ -119,7 +119,8 @@ def _split(node: Expectation, terms: Places, found: Found, groups: dict[tuple[in
             for place in places:
                 out.setdefault(place, []).append(terms[place])
             continue
-        q = product(tuple(node.q.factors[i] for i in needed)) if drop else node.q
+        all_of_q = not drop or len(needed) == len(node.q.factors)
+        q = node.q if all_of_q else product(tuple(node.q.factors[i] for i in needed))
         if len(places) == 1:
             term = terms[places[0]]
             inner = Expectation(q, term.node, node.sample_shape, node.estimator)
