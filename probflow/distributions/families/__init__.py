@@ -5,7 +5,8 @@ and the support; ``log_prob=`` and ``rsample=`` replace torch's formulas, which 
 
 >>> import torch
 >>> from torch import distributions as td
->>> from probflow.distributions import Family, Parametric, domains
+>>> from probflow import domains
+>>> from probflow.distributions import Family, Parametric
 >>> class HalfCauchy(Parametric, family=Family(td.HalfCauchy, params={"scale": domains.positive}, support=domains.nonnegative)):
 ...     "Half-Cauchy distribution, elementwise."
 >>> p = HalfCauchy("p(s)", scale=1.0)
