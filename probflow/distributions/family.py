@@ -40,6 +40,11 @@ class Family:
         leading sample dimensions, the event shape, and a label for errors.
     contagious: whether a parameter outside its domain makes every density NaN or infinite, so that the result betrays it.
     check: what the parameters must satisfy together (low < high); raises ParameterError, given a label.
+
+    >>> import probflow as pf
+    >>> row = pf.Normal.family
+    >>> list(row.params), row.params["scale"].text, row.has_rsample
+    (['loc', 'scale'], 'positive numbers (0, ∞)', True)
     """
 
     torch_class: Callable[..., td.Distribution]
@@ -156,6 +161,13 @@ class FamilyBound(Bound):
             return -self.log_prob(values, leads, check)
         return self.family.event_nll(self.params, self._checked(values[0], leads[0], check), self.extra)
 
+    def total_nll(self, value: Tensor, check: bool = True) -> Tensor:
+        """The sum of `neg_log_prob` over the batch, for a family with `event_nll`; `value` has the whole batch, and no samples."""
+        value = self._checked(value, 0, check)
+        if self.family.event_nll is None:
+            raise NoClosedForm(f"{self.statement}: {self.family.name} has no sum of its own.")
+        return self.family.event_nll(self.params, value, self.extra + 1)
+
     def _checked(self, value: Tensor, lead: int, check: bool) -> Tensor:
         value = self.prepared(value, lead)
         if check and not compiling():
@@ -267,4 +279,6 @@ def sum_event(tensor: Tensor, dims: int) -> Tensor:
     """The sum over the last `dims` dimensions."""
     if dims == 0:
         return tensor
-    return tensor.sum(-1) if dims == 1 else tensor.flatten(-dims).sum(-1)
+    if dims == 1:
+        return tensor.sum(-1)
+    return tensor.sum() if dims == tensor.dim() else tensor.flatten(-dims).sum(-1)

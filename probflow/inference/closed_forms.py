@@ -27,6 +27,7 @@ from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
+from probflow.inference.totals import WIDE, spread
 from probflow.printing import shape_text
 
 Formula: TypeAlias = Callable[[Params, Params, int], Tensor]
@@ -110,8 +111,8 @@ KL: dict[tuple[type[Parametric], type[Parametric]], Formula] = {
 _BY_FAMILY = {(q.family, p.family): formula for (q, p), formula in KL.items()}
 
 
-def kl_formula(q: Factor, p: Factor) -> Callable[[Bound, Bound], Tensor] | None:
-    """The closed form of KL[q || p], or None.
+def kl_formula(q: Factor, p: Factor) -> Callable[..., Tensor] | None:
+    """The closed form of KL[q || p], or None: one number per row, or with the batch size as a third argument the sum over the batch.
 
     Errors: LossError where it is known to be infinite, because q has mass where p has none.
     """
@@ -120,7 +121,7 @@ def kl_formula(q: Factor, p: Factor) -> Callable[[Bound, Bound], Tensor] | None:
         return None
     formula = _BY_FAMILY.get((kinds[0], kinds[1]))
     if formula is not None:
-        return lambda a, b: _apply(a, b, formula)
+        return lambda a, b, batch=None: _apply(a, b, formula, batch)
     classes = kinds[0].torch_class, kinds[1].torch_class
     if not all(isinstance(c, type) and issubclass(c, td.Distribution) for c in classes):
         return None
@@ -134,7 +135,12 @@ def kl_formula(q: Factor, p: Factor) -> Callable[[Bound, Bound], Tensor] | None:
     # the two generic rules fail at run time, or differentiate inside; they are not closed forms
     if function is NotImplemented or name in ("_kl_transformed_transformed", "_kl_expfamily_expfamily"):
         return None
-    return lambda a, b: _torch(a, b, function)
+
+    def run(a: Bound, b: Bound, batch: int | None = None) -> Tensor:
+        rows = _torch(a, b, function)
+        return rows if batch is None else spread(rows, batch)
+
+    return run
 
 
 def _check_events(a: FamilyBound, b: FamilyBound) -> None:
@@ -145,12 +151,17 @@ def _check_events(a: FamilyBound, b: FamilyBound) -> None:
         )
 
 
-def _apply(a: Bound, b: Bound, formula: Formula) -> Tensor:
+def _apply(a: Bound, b: Bound, formula: Formula, batch: int | None) -> Tensor:
     if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
         raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
     if a.event != b.event:
         _check_events(a, b)
-    return formula(a.full if a.front == (1,) else a.params, b.params, a.extra)
+    if batch is not None and any(
+        tensor.dim() and tensor.shape[0] == batch and tensor.dtype in WIDE for tensor in a.params.values()
+    ):
+        return formula(a.params, b.params, a.extra + 1)
+    rows = formula(a.full if a.front == (1,) else a.params, b.params, a.extra)
+    return rows if batch is None else spread(rows, batch)
 
 
 def _torch(a: Bound, b: Bound, function: Callable[[td.Distribution, td.Distribution], Tensor]) -> Tensor:

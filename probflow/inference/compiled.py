@@ -7,6 +7,7 @@ and supports before the graph runs, the result after it.  Where something is wro
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -202,8 +203,35 @@ def compiled_function(function: Callable[..., Any], options: Mapping[str, Any]) 
     """``torch.compile(function)`` in one graph, with a code object of its own: the compiler counts its graphs per code."""
     f = cast(types.FunctionType, function)
     own = types.FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    # a copy: torch.compile takes guard_filter_fn out of the dict that it is given
+    chosen = (
+        {**options, "options": {"guard_filter_fn": _can_change, **(options.get("options") or {})}}
+        if "mode" not in options
+        else options
+    )
     with unvalidated():
-        return torch.compile(own, **options)
+        return torch.compile(own, **chosen)
+
+
+_CODE = frozenset(
+    (
+        "MODULE_MATCH",
+        "CLOSURE_MATCH",
+        "CLASS_MATCH",
+        "BUILTIN_MATCH",
+        "FUNCTION_MATCH",
+        "DUPLICATE_INPUT",
+        "TYPE_MATCH",
+        "SEQUENCE_LENGTH",
+    )
+)
+_OWN = re.compile(r"G\['(__import_(torch|probflow)(_dot_|'\])|__builtins|(torch|clipped)'\])")
+
+
+def _can_change(guards: Sequence[Any]) -> list[bool]:
+    """Which of the compiler's guards are to be looked at in every call: not that the functions of torch, of Python and of this
+    package are still the same ones.  For a small model those take longer than its networks."""
+    return [guard.guard_type not in _CODE or _OWN.match(guard.name) is None for guard in guards]
 
 
 def checked_options(options: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -239,7 +267,14 @@ def require_compiler(options: Mapping[str, Any], what: str, on_cpu: bool) -> Non
 
 
 class CompiledLoss:
-    """A loss as one compiled graph: ``compiled(values)`` is ``loss.eval(values)``, faster after the first call."""
+    """A loss as one compiled graph: ``compiled(values)`` is ``loss.eval(values)``, faster after the first call.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> compiled = pf.log(pf.Normal("p(x)", loc=0.0, scale=1.0)).mean().compile(backend="eager")
+    >>> type(compiled).__name__, compiled({"x": torch.zeros(3)})
+    ('CompiledLoss', tensor(-0.9189))
+    """
 
     def __init__(self, loss: Loss, options: Mapping[str, Any]) -> None:
         self.loss, self.options = loss, checked_options(options, "loss.compile")

@@ -13,11 +13,13 @@ from probflow.checks import compiling, is_lenient
 from probflow.distributions import Distribution, Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
+from probflow.distributions.family import FamilyBound
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
 from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
 from probflow.inference.program import BATCH, Info, Program, Read, Step, needed
+from probflow.inference.totals import SUM, WIDE, spread
 from probflow.losses.estimators import Canonical, Enumerate, Estimator
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
@@ -97,10 +99,11 @@ class Planner:
         extra: tuple[int, ...] = (),
         fresh: bool = False,
         about: tuple[Any, ...] = (),
+        total: Callable[..., Any] | None = None,
     ) -> Slot:
         """The slot of this op; `extra` are plain slots (the batch size) passed after the arguments; `fresh` marks a draw.
 
-        `about`: the factors, the function or the tensor behind it, for those who read the plan.
+        `about`: the factors, the function or the tensor behind it, for those who read the plan.  `total`: see `Step`.
         """
         full = (kind, key, tuple(a.index for a in args), extra)
         slot = self._ops.get(full)
@@ -109,7 +112,7 @@ class Planner:
             draws = frozenset().union(*(a.draws for a in args)) | ({index} if fresh else frozenset())
             slot = self._ops[full] = Slot(index, axes, batched, draws)
             info = Info(key, args, axes, batched, about)
-            self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note, info))
+            self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note, info, total))
         return slot
 
     def _new(self) -> int:
@@ -214,7 +217,7 @@ class Planner:
         later = tuple(real[i] for i in order[1:])
         plain = tuple(replace(slots[i], negated=False) for i in order)
         shown = f"-({text})" if negated else text
-        return replace(self.combine(("sum", later), plain, _signed(later), text=shown), negated=negated)
+        return replace(self.combine((SUM, later), plain, _signed(later), text=shown), negated=negated)
 
     def factor_log_prob(self, factor: Factor, env: Env) -> Slot:
         """The log-density of one factor."""
@@ -243,7 +246,16 @@ class Planner:
             look = check or not (is_lenient() or compiling())
             return dist.neg_log_prob(tensors, leads, look) if negated else dist.log_prob(tensors, leads, look)
 
-        slot = self.op("log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}", about=(factor,))
+        def total(dist: Bound, *arguments: Any) -> Any:
+            *tensors, batch = arguments
+            if not isinstance(dist, FamilyBound) or tensors[0].shape[0] != batch or not _wide(dist):
+                return spread(run(dist, *tensors), batch)
+            return dist.total_nll(tensors[0], check or not (is_lenient() or compiling()))
+
+        slot = self.op(
+            "log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}", about=(factor,),
+            total=total if negated and not axes else None,
+        )  # fmt: skip
         return replace(slot, negated=negated)
 
     def _relaxed_log_prob(self, factor: Factor, bound: Slot, values: tuple[Slot, ...]) -> Slot:
@@ -300,15 +312,13 @@ class Planner:
         full = union(slot.axes, tuple(a for a in axes if a.order < slot.axes[0].order))
         return self.op("align", ("bound", depths), (slot,), lambda bound: align_bound(bound, depths), full)
 
-    def two_bounds(
-        self, kind: str, q: Factor, p: Factor, env: Env, run: Callable[[Bound, Bound], Tensor], text: str, note: str
-    ) -> Slot:
-        """An op on two distributions, such as a divergence."""
+    def two_bounds(self, kind: str, q: Factor, p: Factor, env: Env, run: Callable[..., Tensor], text: str, note: str) -> Slot:
+        """An op on two distributions, such as a divergence; ``run(a, b, batch)`` is its sum over the batch."""
         a, b = self.bind(q, env), self.bind(p, env)
         axes = union(a.axes, b.axes)
         return self.op(
             kind, None, (self._aligned_bound(a, axes), self._aligned_bound(b, axes)), run, axes, text=text, note=note,
-            about=(q, p),
+            about=(q, p), total=None if axes else run,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ draws
@@ -467,6 +477,11 @@ def _total(parts: tuple[Tensor, ...]) -> Tensor:
     for part in rest:
         first = first + part
     return first
+
+
+def _wide(dist: FamilyBound) -> bool:
+    """Whether the sum over a whole batch may be made of these numbers: those of 16 bits overflow, or lose too much."""
+    return all(tensor.dtype in WIDE for tensor in dist.params.values())
 
 
 def _negative(value: Any) -> Any:

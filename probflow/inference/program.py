@@ -16,6 +16,7 @@ from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.inference.dry_run import Example, dry_run
 from probflow.inference.steps import BATCH, Info, Read, Step, needed
+from probflow.inference.totals import with_totals
 from probflow.printing import shape_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,17 @@ __all__ = ["BATCH", "Info", "Program", "Read", "Step", "needed"]
 
 
 class Program:
-    """Steps in order, with the slots that they no longer need."""
+    """Steps in order, with the slots that they no longer need.
+
+    >>> import probflow as pf
+    >>> print(pf.log(pf.Normal("p(x | z)", loc="z", scale=1.0)).mean().plan())
+    plan of mean(log p(x|z))
+       1  read      z, x
+       2  params    p(x|z)             Normal scale=1, loc=z
+       3  log_prob  log p(x|z)
+       4  reduce    -mean(log p(x|z))  over the batch
+       5  combine   times -1
+    """
 
     def __init__(
         self,
@@ -54,16 +65,17 @@ class Program:
         A local is deleted after its last reader, so memory peaks where hand-written code would.
         """
         kept = {*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH}
-        last = {slot: place for place, step in enumerate(self.steps) for slot in step.args}
-        made = {step.out for step in self.steps}
-        given = sorted({slot for step in self.steps for slot in step.args if slot not in made})
+        steps = with_totals(self.steps, kept)
+        last = {slot: place for place, step in enumerate(steps) for slot in step.args}
+        made = {step.out for step in steps}
+        given = sorted({slot for step in steps for slot in step.args if slot not in made})
         lines = [f"v{slot} = s[{slot}]" for slot in given]
-        for place, step in enumerate(self.steps):
+        for place, step in enumerate(steps):
             lines.append(f"v{step.out} = f{place}({', '.join(f'v{slot}' for slot in step.args)})")
             dead = sorted({slot for slot in step.args if last[slot] == place and slot not in kept})
             lines += [f"del {', '.join(f'v{slot}' for slot in dead)}"] if dead else []
         lines += [f"s[{slot}] = v{slot}" for slot in sorted(kept & made)]
-        functions = {f"f{place}": step.run for place, step in enumerate(self.steps)}
+        functions = {f"f{place}": step.run for place, step in enumerate(steps)}
         source = f"def execute(s{''.join(f', {name}={name}' for name in functions)}):\n" + "".join(
             f"    {line}\n" for line in lines or ["pass"]
         )

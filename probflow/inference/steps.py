@@ -39,6 +39,8 @@ class Step:
     text: str = ""
     note: str = ""
     info: Info | None = field(default=None, repr=False, compare=False)
+    total: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    """``total(*arguments, batch)``: the sum of its result over the batch, where that is had for less than its rows."""
 
 
 @dataclass(frozen=True)

@@ -82,17 +82,14 @@ class CompiledStep:
         """The graph for a step of this kind; None for the first one, which is eager."""
         optimizer = self.model.optimizer
         state = optimizer.state
-        kinds = tuple(
-            (
-                tuple((w.requires_grad, len(state[w]) if w in state else 0) for w in group["params"]),
-                tuple(entry for name, entry in group.items() if name not in ("params", "lr", "initial_lr")),
-            )
-            for group in optimizer.param_groups
-        )
+        kinds: list[Any] = [len(state)]
+        for group in optimizer.param_groups:
+            kinds.append(tuple([weight.requires_grad for weight in group["params"]]))
+            kinds.append(tuple([entry for name, entry in group.items() if name not in ("params", "lr", "initial_lr")]))
         if not torch.is_grad_enabled() or any(isinstance(v, Tensor) and v.requires_grad for v in values.values()):
             return None, None  # eager evaluation says what is wrong, or gives the data their gradients
         program = program_for(self.model.loss, values, with_terms)
-        key = (program, kinds)
+        key = (program, *kinds)
         graph = self._graphs.get(key)
         if graph is None:
             edge = self._edges.get(program)
@@ -106,7 +103,8 @@ class CompiledStep:
             if len(self._graphs) >= MOST_GRAPHS:
                 self._give_up(f"its weights or the optimizer's options changed more than {MOST_GRAPHS} times")
                 return None, None
-            graph = self._graphs[(edge.program, kinds)] = made
+            key = (edge.program, *kinds)
+            graph = self._graphs[key] = made
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     weight.grad = None  # the graph keeps gradients to itself
@@ -116,8 +114,8 @@ class CompiledStep:
         edge = graph.edge
         inputs = edge.inputs(values, "dynamic" not in self.options)
         try:
-            with unvalidated(), _backward_in_graphs():
-                result = graph.run(inputs, graph.state(self.model.optimizer), self._current_rates())
+            with unvalidated():
+                result = graph(inputs, graph.state(self.model.optimizer), self._current_rates())
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -126,7 +124,6 @@ class CompiledStep:
                 raise
             self._give_up(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
             return None
-        graph.ran = True
         edge.settle(result[0], values)
         return result[0], dict(zip(edge.names, result[1:], strict=True))
 
@@ -170,7 +167,21 @@ class _Graph:
     """A compiled step for one plan, one set of trained weights, one set of the optimizer's options."""
 
     def __init__(self, edge: Boundary, rows: Sequence[_Row], step: Callable[..., tuple[Tensor, ...]]) -> None:
-        self.edge, self.rows, self.run, self.ran = edge, rows, step, False
+        from torch._dynamo.exc import Unsupported  # here, because the compiler takes a second to import
+
+        self.edge, self.rows, self.run, self.ran, self._uncompiled = edge, rows, step, False, Unsupported
+
+    def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
+        """One step.  The compiler is told to follow the backward pass when it has something to compile, for that takes time."""
+        if self.ran:
+            try:
+                return self.run(*arguments)
+            except self._uncompiled:  # compiling anew, for values of another kind: nothing has run
+                pass
+        with _backward_in_graphs():
+            result = self.run(*arguments)
+        self.ran = True
+        return result
 
     def state(self, optimizer: Optimizer) -> list[Columns]:
         """The optimizer's tensors, looked up anew: loading a checkpoint replaces them."""

@@ -275,3 +275,43 @@ def test_a_frozen_model_is_an_error() -> None:
         weight.requires_grad_(False)
     with pytest.raises(errors.ModelError, match="no gradient"):
         model.train({"x": torch.ones(3, 2)})
+
+
+class Switch(nn.Module):
+    """A network that can be changed in all the ways that a user may change one."""
+
+    power = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": self.net(x) * self.power, "scale": torch.ones_like(x) + (0.0 if self.training else 1.0)}
+
+
+CHANGES: dict[str, Callable[[Switch], object]] = {
+    "another layer": lambda net: net.net.__setitem__(1, nn.ReLU()),
+    "another attribute": lambda net: setattr(net, "power", 3.0),
+    "another dtype": lambda net: net.double(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_network_changed_between_steps_is_seen(name: str) -> None:
+    """Few of the compiler's guards are left out, and none of those on the user's networks."""
+    found = []
+    for compile in (TRACED, False):
+        torch.manual_seed(0)
+        net = Switch().float()
+        model = Model(-log(pf.Normal("p(y | x)", net)).mean(), optimizer=SGD, optimizer_params={"lr": 1e-2}, compile=compile)
+        x, y = torch.randn(6, 3, dtype=torch.float32), torch.randn(6, 3, dtype=torch.float32)
+        steps = [float(model.train({"x": x, "y": y})) for _ in range(3)]
+        CHANGES[name](net)
+        if name == "another dtype":
+            x, y = x.double(), y.double()
+        steps += [float(model.train({"x": x, "y": y})) for _ in range(3)]
+        found.append(steps)
+        assert compile is False or model.compiled.startswith("one graph")
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert abs(found[0][3] - found[0][2]) > 1e-3 or name == "another dtype"

@@ -26,6 +26,8 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
 
 
 def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
+    if "logits" in p and p["logits"].shape == x.shape and dims == x.dim() and p["logits"].dtype == x.dtype:
+        return F.binary_cross_entropy_with_logits(p["logits"], x, reduction="sum")
     return sum_event(_cross_entropy(p, x), dims)
 
 
