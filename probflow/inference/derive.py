@@ -8,11 +8,13 @@ from probflow.distributions import Distribution, Marginal
 from probflow.errors import LossError
 from probflow.inference.simplify import Trace, simplify
 from probflow.losses.arithmetic import Elementwise, Sum
+from probflow.losses.change_of_variables import is_flow
+from probflow.losses.expand import flat_sum
 from probflow.losses.labels import Labels
 from probflow.losses.latex import latex
-from probflow.losses.node import Loss, intern
+from probflow.losses.node import Loss, children, intern, walk, with_children
 from probflow.losses.probability import ELBO, Expectation, KullbackLeibler, LogProb, Prob
-from probflow.losses.rules import RULES, bounds, densities
+from probflow.losses.rules import RULES, bounds, densities, sums
 from probflow.losses.rules.rule import Relation
 from probflow.losses.text import text
 
@@ -26,6 +28,8 @@ class Step:
     rule: str
     """The name of a rule in ``probflow.losses.rules.RULES``, or a few words."""
     remark: str = ""
+    written: tuple[str, str] | None = None
+    """The line as text and as LaTeX, where the expression alone does not show what changed."""
 
     @property
     def equation(self) -> str:
@@ -43,6 +47,15 @@ class Derivation:
     """An aligned sequence of equalities (and named bounds).
 
     ``print(derivation)`` is plain text; in a notebook it is typeset; ``.latex()`` is the aligned block for a paper.
+
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0)
+    >>> q = pf.Normal("q(z | x)", loc="x", scale=1.0)
+    >>> derivation = pf.ELBO(p, q).derive()
+    >>> print(derivation.result)
+    E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)]
+    >>> [step.rule for step in derivation.steps]
+    ['log of a product', 'log-ratio to KL']
     """
 
     start: Loss
@@ -59,7 +72,7 @@ class Derivation:
         labels = self._labels()
         if not self.steps:
             return f"   {text(self.start, labels)}\n   computed as typed: no rule applies"
-        shown = [text(step.expression, labels) for step in self.steps]
+        shown = [step.written[0] if step.written else text(step.expression, labels) for step in self.steps]
         width = max(map(len, shown))
         lines = [f"   {text(self.start, labels)}"]
         for step, line in zip(self.steps, shown, strict=True):
@@ -78,7 +91,8 @@ class Derivation:
         for step in self.steps:
             sign = "=" if step.relation == "=" else r"\ge"
             why = step.rule + (f": {step.remark}" if step.remark else "")
-            rows.append(rf"{sign}\;& {latex(step.expression, labels)} && \text{{{_plain(why)}}}")
+            line = step.written[1] if step.written else latex(step.expression, labels)
+            rows.append(rf"{sign}\;& {line} && \text{{{_plain(why)}}}")
         return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
     def _repr_latex_(self) -> str:
@@ -111,9 +125,7 @@ def derive(loss: Loss, to: str | None = None, q: Distribution | None = None, sam
     if to is None:
         if q is not None:
             raise LossError('derive takes q together with to: derive(log(p.marginalize_var("z")), to="elbo", q=q).')
-        trace = Trace(loss)
-        simplify(loss, trace)
-        return Derivation(loss, tuple(Step(whole, "=", name) for name, whole in trace.steps))
+        return Derivation(loss, tuple(_computed(loss)))
     ways = {"elbo": _elbo, "jensen": _jensen, "iwae": _iwae}
     if to not in ways:
         raise LossError(f"derive knows no way to {to!r}; it knows {', '.join(map(repr, ways))}.")
@@ -174,23 +186,56 @@ def _iwae(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
     one = Elementwise("log", Expectation(q, Prob(marginal.joint) / Prob(q)))
     log_weight = intern(Sum, (1, -1), (LogProb(marginal.joint), LogProb(q)))
     many = Elementwise("log", Expectation(q, Elementwise("exp", log_weight), samples))
+    mean, mean_latex = f"1/{samples} sum_k w_k", rf"\frac{{1}}{{{samples}}} \sum_{{k=1}}^{{{samples}}} w_k"
+    weight = f"w_k = {text(Prob(marginal.joint))} / {text(Prob(q))}"
     steps = [
         Step(one, "=", "importance weighting", f"the integral over {', '.join(marginal.gone)} as a mean under q"),
+        Step(
+            one,
+            "=",
+            "a mean of means",
+            f"K = {samples} independent weights {weight}, each at a draw of its own from {q.statement}",
+            (f"log(E[{mean}])", rf"\log \mathbb{{E}}\left[{mean_latex}\right]"),
+        ),
         Step(
             many,
             ">=",
             bounds.jensen.name,
-            f"the mean of K = {samples} draws inside the logarithm; in expectation, and tighter the larger K is",
+            "the mean over the draws leaves the logarithm; the larger K, the less is lost",
+            (f"E[log({mean})]", rf"\mathbb{{E}}\left[\log {mean_latex}\right]"),
         ),
     ]
     return Derivation(loss, tuple(steps))
 
 
 def _computed(bound: Loss) -> list[Step]:
-    """On to what is computed."""
+    """On to what is computed, densities of flows by their change of variables."""
     trace = Trace(bound)
     simplify(bound, trace)
-    return [Step(whole, "=", name) for name, whole in trace.steps]
+    steps, whole = list(trace.steps), trace.whole
+    logs = [node for node in walk(whole) if isinstance(node, LogProb)]
+    flows = list(dict.fromkeys(LogProb(factor) for node in logs for factor in node.p.factors if is_flow(factor)))
+    for rule, nodes in (
+        (sums.log_of_a_product, logs if flows else []),
+        (densities.change_of_variables, flows),
+    ):
+        before = whole
+        for node in nodes:
+            after = rule(node)
+            whole = whole if after is None else _replaced(whole, node, after)
+        if whole is not before:
+            steps.append((rule.name, whole))
+    return [Step(expression, "=", name) for name, expression in steps]
+
+
+def _replaced(node: Loss, before: Loss, after: Loss) -> Loss:
+    """`node` with `after` in place of `before`; sums within sums become one."""
+    if node is before:
+        return after
+    below = [_replaced(child, before, after) for child in children(node)]
+    if isinstance(node, Sum):
+        return flat_sum(list(zip(node.signs, below, strict=True)))
+    return with_children(node, below) if below else node
 
 
 def _plain(words: str) -> str:
