@@ -6,7 +6,6 @@ backward, and nothing of the size of the batch in between.  The steps of a plan 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,36 +29,47 @@ def spread(rows: Any, batch: int) -> Any:
 
 
 def with_totals(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
-    """The same steps, those that nothing but a reduction over the batch needs as sums over it; `kept` are needed as they are."""
-    by_slot = {step.out: step for step in steps}
-    uses = Counter(slot for step in steps for slot in step.args)
-    changed: dict[int, Step] = {}
+    """The same steps, those that only reductions over the batch need as sums over it; `kept` are needed as they are.
 
-    def alone(slot: int) -> bool:
-        step = by_slot.get(slot)
-        return step is not None and uses[slot] == 1 and slot not in kept and step.info is not None and not step.info.axes
-
-    def total(slot: int) -> bool:
-        """Whether the step of `slot` was changed so that it gives the sum over the batch."""
-        if not alone(slot):
-            return False
-        step = by_slot[slot]
-        if step.total is not None:
-            changed[slot] = replace(step, run=step.total, args=(*step.args, BATCH))
-            return True
-        key = step.info.key if step.info is not None else None
-        if step.kind != "combine" or not isinstance(key, tuple) or key[0] != SUM:
-            return False
-        done = tuple([total(argument) for argument in step.args])
-        if any(done):
-            changed[slot] = replace(step, run=_added((1, *key[1]), done), args=(*step.args, BATCH))
-        return any(done)
-
+    What reads a term does not matter, a loss or a report of its terms: both get the same number, to the last bit.
+    """
+    readers: dict[int, list[Step]] = {}
     for step in steps:
-        if step.kind == "reduce" and step.info is not None and step.info.key in ("mean", "sum") and not step.info.axes:
-            if total(step.args[0]):
-                changed[step.out] = replace(step, run=_mean if step.info.key == "mean" else _same, args=(step.args[0], BATCH))
-    return tuple(changed.get(step.out, step) for step in steps) if changed else tuple(steps)
+        for slot in step.args:
+            readers.setdefault(slot, []).append(step)
+    free: dict[int, bool] = {}
+    for step in reversed(steps):
+        free[step.out] = (
+            step.out not in kept
+            and step.info is not None
+            and not step.info.axes
+            and all(_reduces(reader) or (_adds(reader) and free[reader.out]) for reader in readers.get(step.out, []))
+        )
+    changed: dict[int, Step] = {}
+    totals: set[int] = set()  # slots that hold the sum of their rows
+    for step in steps:
+        done = tuple(slot in totals for slot in step.args)
+        if _reduces(step) and done[0]:
+            run = _mean if step.info is not None and step.info.key == "mean" else _same
+            changed[step.out] = replace(step, run=run, args=(step.args[0], BATCH))
+        elif free[step.out] and step.total is not None:
+            changed[step.out] = replace(step, run=step.total, args=(*step.args, BATCH))
+            totals.add(step.out)
+        elif free[step.out] and _adds(step) and any(done):
+            signs = step.info.key[1] if step.info is not None else ()
+            changed[step.out] = replace(step, run=_added((1, *signs), done), args=(*step.args, BATCH))
+            totals.add(step.out)
+    return tuple(changed.get(step.out, step) for step in steps)
+
+
+def _reduces(step: Step) -> bool:
+    """Whether it is a mean or a sum over the batch, without samples."""
+    return step.kind == "reduce" and step.info is not None and step.info.key in ("mean", "sum") and not step.info.axes
+
+
+def _adds(step: Step) -> bool:
+    key = step.info.key if step.info is not None else None
+    return step.kind == "combine" and isinstance(key, tuple) and key[0] == SUM
 
 
 def _mean(total: Tensor, batch: int) -> Tensor:

@@ -44,6 +44,7 @@ LOSSES: dict[str, Loss] = {
     "without a sum of its own": KL(q, prior) - E(q)[log(p) + log(laplace)],
     "samples": KL(q, prior) - E(q, sample_shape=[4])[log(p)],
     "beta": pf.Parameter("beta") * KL(q, prior) - E(q)[log(p)],
+    "a sum inside": KL(q, prior).sum() + KL(q, prior),
     "twice": KL(q, prior) + KL(q, prior) - E(q)[log(p)],
 }
 
