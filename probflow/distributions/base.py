@@ -28,6 +28,17 @@ class Distribution(nn.Module):
     """A probability statement with a density and a sampler.
 
     It is made of `factors`, one per variable (or group of variables); an atomic distribution is its own only factor.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
+    >>> p.var, p.cond_var
+    (('x', 'z'), ())
+    >>> values = p.sample(batch_n=5)
+    >>> values["x"].shape, p.log_prob(values).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    >>> print(p.replace_var(z="h").statement)
+    p(x,h)
     """
 
     def __init__(self) -> None:
@@ -288,9 +299,24 @@ class Distribution(nn.Module):
 
         return f"${latex(self)}$"
 
+    @property
+    def _ipython_display_(self) -> Callable[[], None] | None:
+        from probflow.distributions.drawing import picture
+        from probflow.graph.notebook import displayer
+
+        return displayer(self.__str__, self._repr_latex_, lambda: picture(self))
+
 
 class Factor(Distribution):
-    """An atomic distribution: one statement, and a rule that turns its conditioning values into a :class:`Bound`."""
+    """An atomic distribution: one statement, and a rule that turns its conditioning values into a :class:`Bound`.
+
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(b | x)", logits="x")
+    >>> isinstance(q, pf.Factor), q.finite, q.reparameterised
+    (True, True, False)
+    >>> [str(factor.statement) for factor in (q * pf.Normal("p(x)", loc=0.0, scale=1.0)).factors]
+    ['q(b|x)', 'p(x)']
+    """
 
     finite: bool = False
     """Whether its variables have finitely many states."""

@@ -42,6 +42,19 @@ class Loss:
     """A symbolic expression: one number per batch element, or one number after ``.mean()`` or ``.sum()``.
 
     Build it from `LogProb`, `KullbackLeibler`, `Expectation`, ... and arithmetic; evaluate it with ``loss.eval(values)``.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0)
+    >>> loss = (0.5 - pf.log(p)).mean()
+    >>> print(loss)
+    mean(0.5 - log p(x|z))
+    >>> print(loss.latex())
+    \\operatorname{mean}\\left(0.5 - \\log p(x \\mid z)\\right)
+    >>> loss.input_var
+    ('x', 'z')
+    >>> loss.eval({"x": torch.zeros(4, 1), "z": torch.zeros(4, 1)})
+    tensor(1.4189)
     """
 
     __slots__ = ("__weakref__",)
@@ -118,7 +131,7 @@ class Loss:
         raise LossError(f"A loss has no value without data: {self}.\nWrite loss.eval({{...}}).")
 
     def abs(self) -> Loss:
-        """|loss|."""
+        """The absolute value."""
         return _arithmetic().Elementwise("abs", self)
 
     def exp(self) -> Loss:
@@ -195,6 +208,13 @@ class Loss:
 
     def _repr_latex_(self) -> str:
         return f"${self.latex()}$"
+
+    @property
+    def _ipython_display_(self) -> Callable[[], None] | None:
+        from probflow.graph.notebook import displayer
+        from probflow.losses.drawing import picture
+
+        return displayer(self.__str__, self._repr_latex_, lambda: picture(self))
 
     def expand(self) -> Loss:
         """Logarithms of products, expectations of sums and densities of flows written out; the value is the same.

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of that size in inches; `save` writes it."""
-    return _new_figure(width, height).add_subplot()
+    return new_figure(width, height).add_subplot()
 
 
 def new_panels(rows: int, cols: int, size: float, title: str | None = None) -> list[Axes]:
     """The axes of a new figure of `rows` x `cols` squares of `size` inches, row by row."""
-    figure = _new_figure(cols * size, rows * (size + 0.3) + (0.4 if title else 0.0))
+    figure = new_figure(cols * size, rows * (size + 0.3) + (0.4 if title else 0.0))
     if title:
         figure.suptitle(title)
     return list(figure.subplots(rows, cols, squeeze=False).flat)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that size in inches, its parts placed so that nothing overlaps."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -36,8 +37,8 @@ def _new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(axes: Axes, path: str | PathLike[str], dpi: int = 120) -> Path:
-    """Write the figure that `axes` belong to; the ending says the format (.png, .pdf, .svg). Makes the folder it lies in.
+def save(axes: Axes | Figure, path: str | PathLike[str], dpi: int = 120) -> Path:
+    """Write a figure, or the one that `axes` belong to; the ending says the format (.png, .pdf, .svg). Makes the folder it lies in.
 
     Errors: `ArgumentError` for axes without a figure.
 

@@ -55,6 +55,53 @@ def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None,
     return ax
 
 
+def loss_terms(
+    history: Mapping[str, Sequence[float]], title: str | None = None, log: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Every term of a loss over the epochs, under its printed name: what ``model.fit`` returns, and ``model.history`` holds.
+
+    A term of the validation has the colour of the same term in training, and is dashed; the loss itself is black.  With `log` the
+    axis is logarithmic away from zero.
+
+    Errors: `ArgumentError` for a history without numbers, `MissingDependency` without matplotlib (extra `viz`).
+
+    >>> history = {"loss": [3.0, 2.0], "KL[q(z|x) || p(z)]": [0.5, 0.6], "test_KL[q(z|x) || p(z)]": [0.6, 0.7], "lr": [0.1, 0.1]}
+    >>> axes = loss_terms(history)
+    >>> [line.get_label() for line in axes.lines]
+    ['loss', 'KL[q(z|x) || p(z)]', 'KL[q(z|x) || p(z)], test']
+    """
+    drawn = {name: list(values) for name, values in history.items() if len(values) and name not in ("lr", "seconds")}
+    if not drawn:
+        raise ArgumentError("loss_terms: the history is empty; train for at least one epoch first.")
+    if ax is None:
+        ax = new_axes(7.6, 3.8)
+    from matplotlib.ticker import MaxNLocator
+
+    colors = {"loss": "black"}
+    for name, values in drawn.items():
+        term = name.removeprefix("test_")
+        color = colors.setdefault(term, f"C{len(colors) - 1}")
+        ax.plot(
+            range(1, len(values) + 1),
+            values,
+            label=_plain(term if term == name else f"{term}, test"),
+            color=color,
+            linestyle="-" if term == name else "--",
+            linewidth=2.2 if term == "loss" else 1.5,
+            marker="o" if len(values) == 1 else None,
+        )
+    if log:
+        ax.set_yscale("symlog")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("nats")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small", frameon=False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
 def _plain(name: str) -> str:
     """`name` with nothing in it that matplotlib reads as more than text: a leading _ hides a line, $ starts mathematics."""
     return name.lstrip("_").replace("$", r"\$")

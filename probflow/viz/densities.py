@@ -73,10 +73,14 @@ def density(
     samples: Tensor | None = None,
     title: str | None = None,
     ax: Axes | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Axes:
     """The density of p on the plane: bright where it is high; with `log` the log-density, down to 8 nats below its maximum.
 
-    samples: points (N, 2) drawn over it.  The others as for `log_density_grid`.
+    samples: points (N, 2) drawn over it.  levels: shares of the probability, such as (0.5, 0.9); for each the border of the
+    smallest region that holds it, within the window.  The others as for `log_density_grid`.
+
+    Errors: as for `log_density_grid`; ArgumentError for a level that is not between 0 and 1.
 
     >>> from probflow.distributions import Normal
     >>> axes = density(Normal("p(x)", loc=0.0, scale=1.0, features_shape=2), resolution=20, title="p(x)")
@@ -94,10 +98,28 @@ def density(
         ax.imshow(
             shown.tolist(), origin="lower", extent=window, cmap="magma", vmin=0.0, vmax=float(shown.quantile(SHARE_SHOWN))
         )
+    if levels is not None:
+        _level_sets(ax, finite, levels, window)
     if samples is not None:
         x = _points(samples)
         ax.plot(x[:, 0].tolist(), x[:, 1].tolist(), ",", color="white", alpha=0.8)
     return ax
+
+
+def _level_sets(ax: Axes, field: Tensor, levels: Sequence[float], window: Window) -> None:
+    """Lines round the regions of highest density that hold given shares of what the window holds."""
+    for level in levels:
+        if not 0 < level < 1:
+            raise ArgumentError(f"density: a level is a share of the probability, between 0 and 1, got {level!r}.")
+    shares, order = field.double().flatten().softmax(0).sort(descending=True)
+    held, heights = shares.cumsum(0), field.double().flatten()[order]
+    found = {float(heights[int((held < level).sum().clamp(max=len(heights) - 1))]): level for level in levels}
+    left, right, bottom, top = window
+    side = field.shape[0]
+    across = [left + (right - left) * (place + 0.5) / side for place in range(side)]
+    up = [bottom + (top - bottom) * (place + 0.5) / side for place in range(side)]
+    lines = ax.contour(across, up, field.tolist(), levels=sorted(found), colors="white", linewidths=0.9, linestyles="-")
+    ax.clabel(lines, fmt={height: f"{level:.0%}" for height, level in found.items()}, fontsize=7)
 
 
 def scatter(
@@ -130,7 +152,12 @@ def scatter(
 
 
 def angles(x: Tensor) -> Tensor:
-    """The direction of each point (N, 2) from the origin, in [0, 1): a hue that can be recognised after a flow has moved it."""
+    """The direction of each point (N, 2) from the origin, in [0, 1): a hue that can be recognised after a flow has moved it.
+
+    >>> import torch
+    >>> angles(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    tensor([0.5000, 0.7500, 1.0000])
+    """
     x = _points(x)
     return torch.atan2(x[:, 1], x[:, 0]) / (2 * torch.pi) + 0.5
 

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from probflow.errors import ArgumentError
-from probflow.viz import loss_curve
+from probflow.viz import loss_curve, loss_terms
 
 HISTORY = {"loss": [3.0, 2.0, 1.0], "test_loss": [3.5, 2.5, 2.0], "KL[q(z|x) || p(z)]": [0.1, 0.2, 0.3]}
 
@@ -40,3 +40,24 @@ def test_entries_without_numbers_are_left_out_and_one_epoch_shows_a_point():
     assert len(axes.lines) == 1 and axes.lines[0].get_marker() == "o"
     with pytest.raises(ArgumentError, match="history is empty"):
         loss_curve({"loss": []})
+
+
+def test_every_term_has_its_colour_and_its_printed_name():
+    history = {
+        **HISTORY,
+        "test_KL[q(z|x) || p(z)]": [0.2, 0.2, 0.3],
+        "lr": [1.0] * 3,
+        "seconds": [9.0] * 3,
+    }
+    axes = loss_terms(history)
+    assert [line.get_label() for line in axes.lines] == [
+        "loss", "loss, test", "KL[q(z|x) || p(z)]", "KL[q(z|x) || p(z)], test",
+    ]  # fmt: skip
+    loss, tested, term, held_out = axes.lines
+    assert loss.get_color() == tested.get_color() == "black" != term.get_color() == held_out.get_color()
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "-", "--"]
+    assert list(term.get_ydata()) == [0.1, 0.2, 0.3]
+    assert legend_starts_right_of_the_axes(axes)
+    assert loss_terms(history, log=True).get_yscale() == "symlog"
+    with pytest.raises(ArgumentError, match="history is empty"):
+        loss_terms({"lr": [1.0]})
