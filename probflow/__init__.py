@@ -15,7 +15,7 @@ torch.Size([])
 
 from __future__ import annotations
 
-from probflow import data, distributions, errors, flows, graph, inference, losses, models, nn, transforms, viz
+from probflow import data, distributions, errors, flows, graph, inference, losses, models, nn, testing, transforms, viz
 from probflow.distributions import *  # noqa: F403
 from probflow.distributions import __all__ as _distributions
 from probflow.inference import derive, gradient_report, importance
@@ -42,6 +42,7 @@ __all__ = [
     "losses",
     "models",
     "nn",
+    "testing",
     "transforms",
     "viz",
 ]

@@ -19,7 +19,7 @@ FLOORS = (
     {"cli"},
     {ROOT},
     {"viz"},
-    {"models"},
+    {"models", "testing"},
     {"inference"},
     {"losses"},
     {"flows"},
