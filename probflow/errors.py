@@ -1,4 +1,4 @@
-"""Every error that probflow raises on purpose, in one tree.
+"""Every error that probflow raises on purpose, in one tree::
 
     try:
         loss.eval(batch)
@@ -101,3 +101,7 @@ class DataError(ProbflowError, ValueError):
 
 class MissingDependency(ProbflowError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class BrokenLaw(ProbflowError, AssertionError):
+    """An object of the user's breaks a law of its kind; the message names the law and the numbers that disagree."""

@@ -71,6 +71,7 @@ ENERGIES: dict[str, Callable[[Tensor], Tensor]] = {
     "split_wave": _split_wave,
     "fork": _fork,
 }
+"""Name -> the unnormalised log-density, from ``(N, 2)`` to ``(N,)``."""
 
 
 def energy(name: str) -> Callable[[Tensor], Tensor]:

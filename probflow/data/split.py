@@ -9,7 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """`train` and `test`, each a dict name -> tensor whose dimension 0 is the batch: what `Batches` and a loss take."""
+    """`train` and `test`, each a dict name -> tensor whose dimension 0 is the batch: what `Batches` and a loss take.
+
+    >>> import torch
+    >>> halves = Split({"x": torch.zeros(4, 2)}, {"x": torch.ones(1, 2)})
+    >>> halves.train["x"].shape, halves.test["x"].shape
+    (torch.Size([4, 2]), torch.Size([1, 2]))
+    """
 
     train: dict[str, Tensor]
     test: dict[str, Tensor]

@@ -67,6 +67,7 @@ TOYS: dict[str, Callable[[int, Generator], Tensor]] = {
     "checkerboard": _checkerboard,
     "spirals": _spirals,
 }
+"""Name -> a function of the number of points and a generator."""
 
 
 def toy(name: str, n: int, seed: int = 0) -> dict[str, Tensor]:

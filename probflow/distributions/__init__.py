@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probflow.distributions.base import Distribution, Factor
+from probflow.distributions.bound import Bound
 from probflow.distributions.deterministic import Deterministic
 from probflow.distributions.empirical import Data, EmpiricalDistribution
 from probflow.distributions.energy import CustomProb
@@ -21,6 +22,7 @@ from probflow.distributions.renamed import Renamed
 from probflow.distributions.values import Samples
 
 __all__ = [
+    "Bound",
     "CustomProb",
     "Data",
     "Deterministic",

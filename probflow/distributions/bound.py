@@ -16,6 +16,27 @@ class Bound(ABC):
 
     Values go in and out by position, in the order of the factor's statement; a renamed copy therefore shares all of it.
     Leading (sample) dimensions are aligned from the batch outwards: a tensor with fewer of them is broadcast.
+
+    A distribution of your own, beyond the families, is a :class:`Factor` whose `bind` returns a bound of your own; here one that
+    draws a point of the unit square's diagonal, x = (u, u):
+
+    >>> import torch
+    >>> from probflow.distributions import Factor
+    >>> from probflow.graph import make_statement
+    >>> class DiagonalBound(Bound):
+    ...     def __init__(self, statement):
+    ...         self.statement, self.front = statement, (1,)         # the same for every row of a batch
+    ...     def draw(self, sample_shape, batch, reparam):
+    ...         return (torch.rand(*sample_shape, batch, 1).expand(*sample_shape, batch, 2),)
+    ...     def log_prob(self, values, leads, check=True):
+    ...         raise self.no_density("it lives on a line", "Sample it.")
+    ...     def insert(self, depth):
+    ...         return self
+    >>> class Diagonal(Factor):
+    ...     def bind(self, inputs, leads):
+    ...         return DiagonalBound(self.statement)
+    >>> Diagonal(make_statement("p(x)")).sample(batch_n=3)["x"].shape
+    torch.Size([3, 2])
     """
 
     statement: Statement

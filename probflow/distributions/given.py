@@ -26,7 +26,17 @@ def fix(p: Distribution, fixed: Mapping[str, Tensor]) -> Distribution:
 
 class Given(Factor):
     """A factor with fixed values.  Fixed conditioning variables leave a distribution; observed variables leave a likelihood,
-    a function of the rest that is no longer normalised and cannot be sampled."""
+    a function of the rest that is no longer normalised and cannot be sampled.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | y)", loc="y", scale=1.0)
+    >>> fixed = p.given(y=torch.tensor([[3.0]]))
+    >>> print(fixed.statement)
+    p(x)
+    >>> fixed.mean()
+    tensor([[3.]])
+    """
 
     def __init__(self, factor: Factor, fixed: Mapping[str, Tensor]) -> None:
         whole = factor.statement

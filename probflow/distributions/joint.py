@@ -18,6 +18,11 @@ class Joint(Distribution):
 
     Errors: DuplicateVariable, CycleError at construction.  The weights are stored once per network, under keys that do not
     depend on the order of the product.
+
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0)
+    >>> print(type(p).__name__, p.statement, [str(factor.statement) for factor in p.factors])
+    Joint p(x,z) ['p(x|z)', 'p(z)']
     """
 
     def __init__(self, factors: tuple[Factor, ...]) -> None:

@@ -60,7 +60,17 @@ def opened(p: Distribution, names: Names) -> tuple[Distribution, Names]:
 
 
 class Marginal(Factor):
-    r""":math:`p(x) = \int p(x, z)\,\mathrm dz`: sampled by dropping z; exact density where z is finite or deterministic."""
+    r""":math:`p(x) = \int p(x, z)\,\mathrm dz`: sampled by dropping z; exact density where z is finite or deterministic.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> prior = pf.Bernoulli("p(z)", probs=torch.tensor([0.25]))
+    >>> p = (pf.Normal("p(x | z)", loc="z", scale=1.0) * prior).marginalize_var("z")
+    >>> print(p.statement)
+    p(x)
+    >>> p.log_prob({"x": torch.zeros(1, 1)}).exp()  # 0.75 N(0; 0, 1) + 0.25 N(0; 1, 1)
+    tensor([0.3597])
+    """
 
     def __init__(self, joint: Distribution, gone: Names) -> None:
         whole = joint.statement

@@ -48,6 +48,14 @@ class Parametric(Networked):
 
     Its parameters come from, in any mixture: the `forward` of a user's subclass, a network passed in, constants (numbers and
     tensors are buffers, ``nn.Parameter`` is trained), or the name of a conditioning variable (``loc="x"``).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> a = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)  # numbers
+    >>> b = pf.Normal("p(x | z)", loc="z", scale=0.5)  # the name of a variable
+    >>> c = pf.Normal("p(x | z)", lambda z: {"loc": 2 * z, "scale": 1 + z**2})  # a network, or any function
+    >>> c.mean({"z": torch.ones(1, 2)})
+    tensor([[2., 2.]])
     """
 
     family: ClassVar[Family]

@@ -24,6 +24,15 @@ class Posterior(Factor):
     r""":math:`p(z \mid x) = p(x, z) / \sum_{z'} p(x, z')`, exact: z is finite.
 
     Errors: NoDensity where z is not finite (an approximate posterior is a distribution of your own: q(z|x)).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Bernoulli("p(z)", probs=torch.tensor([0.5]))
+    >>> q = p.posterior("z")
+    >>> print(q.statement)
+    p(z|x)
+    >>> q.mean({"x": torch.tensor([[0.5]])})  # half way between the two
+    tensor([[0.5000]])
     """
 
     finite = True

@@ -24,7 +24,14 @@ def rename(factor: Factor, table: Mapping[str, str]) -> Factor:
 
 
 class Renamed(Factor):
-    """A view of `origin`: its parameter, buffer and module tables are the origin's own, so keys and weights are the same."""
+    """A view of `origin`: its parameter, buffer and module tables are the origin's own, so keys and weights are the same.
+
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0)
+    >>> other = p.replace_var(x="x2", z="z2")
+    >>> print(type(other).__name__, other.statement, other.origin is p)
+    Renamed p(x2|z2) True
+    """
 
     _origin: Factor
 

@@ -17,6 +17,14 @@ class Samples(dict[str, Tensor]):
     """A dict name -> tensor that remembers how many leading sample dimensions each variable has.
 
     A value has shape ``(*sample_shape, batch, *event)``; ``samples.sample_dims["z"]`` is ``len(sample_shape)``.
+
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
+    >>> z = p.sample(batch_n=5, sample_shape=[7])
+    >>> z["z"].shape, z.sample_dims
+    (torch.Size([7, 5, 2]), {'z': 1})
+    >>> p.log_prob(z).shape
+    torch.Size([7, 5])
     """
 
     def __init__(self, values: Mapping[str, Tensor], sample_dims: Mapping[str, int] | None = None) -> None:

@@ -139,7 +139,16 @@ def evaluate(loss: Loss, values: Values, return_dict: bool = False) -> Tensor | 
 
 
 def value_and_terms(loss: Loss, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
-    """The value with its gradient, and every printed term detached, from one evaluation."""
+    """The value with its gradient, and every printed term detached, from one evaluation.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> from probflow.inference import value_and_terms
+    >>> q, p = pf.Normal("q(z | x)", loc="x", scale=1.0), pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=1)
+    >>> value, terms = value_and_terms((2 * pf.KL(q, p)).mean(), {"x": torch.full((1, 1), 2.0)})
+    >>> value.item(), {name: term.item() for name, term in terms.items()}
+    (4.0, {'2 * KL[q(z|x) || p(z)]': 4.0})
+    """
     program, slots = _run(loss, values, with_terms=True)
     shown = {name: program.value(slots, name).detach() for name in program.outputs if name}
     return program.value(slots), shown
@@ -167,7 +176,17 @@ def plan(loss: Loss, values: Values | None = None) -> Program:
 
 
 class LossModule(nn.Module):
-    """``forward(values)`` is the loss; its parameters are those of every network, constant and coefficient in it."""
+    """``forward(values)`` is the loss; its parameters are those of every network, constant and coefficient in it.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x)", loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)
+    >>> module = (-pf.log(p)).mean().module()
+    >>> isinstance(module, torch.nn.Module), [tuple(weight.shape) for weight in module.parameters()]
+    (True, [(2,)])
+    >>> module({"x": torch.zeros(5, 2)}).item() == (-pf.log(p)).mean().eval({"x": torch.zeros(5, 2)}).item()
+    True
+    """
 
     def __init__(self, loss: Loss) -> None:
         super().__init__()

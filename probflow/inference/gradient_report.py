@@ -37,7 +37,16 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """Signal and noise of a gradient; print it."""
+    """Signal and noise of a gradient; print it.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Normal("q(z)", loc=torch.nn.Parameter(torch.zeros(1)), scale=1.0)
+    >>> p = pf.Normal("p(z)", loc=1.0, scale=1.0, features_shape=1)
+    >>> report = pf.gradient_report(pf.E(q)[pf.log(p)].mean(), draws=50)
+    >>> [row.name for row in report.rows], report["q(z)"].weights
+    (['q(z)'], 1)
+    """
 
     formula: str
     draws: int

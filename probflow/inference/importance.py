@@ -16,7 +16,15 @@ from probflow.errors import ArgumentError
 
 @dataclass(frozen=True)
 class ImportanceEstimate:
-    """What weighted samples say."""
+    """What weighted samples say.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.CustomProb("p(x)", lambda x: -0.5 * x.square().sum(1))  # a Normal without its constant: Z = √(2π)
+    >>> found = pf.importance(p, pf.Normal("q(x)", loc=0.0, scale=2.0, features_shape=1), samples=10_000)
+    >>> found.log_weights.shape, bool((found.log_evidence - 0.9189).abs() < 5 * found.standard_error)
+    (torch.Size([10000, 1]), True)
+    """
 
     log_evidence: Tensor
     r"""log (1/K) Σ w_k, shape (batch,), in nats: an estimate of log p(x), or of log Z where p is not normalised."""

@@ -158,12 +158,26 @@ def clamp(a: Loss, low: float | None, high: float | None) -> Loss:
 
 
 def Min(*losses: Loss | Scalar) -> Loss:
-    """The smallest of several losses, elementwise over the batch."""
+    """The smallest of several losses, elementwise over the batch.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.Min(pf.Parameter("a"), pf.Parameter("b"))
+    >>> print(loss, loss.eval({"a": 1.0, "b": 2.0}).item())
+    min(a, b) 1.0
+    """
     return _extremum("min", losses)
 
 
 def Max(*losses: Loss | Scalar) -> Loss:
-    """The largest of several losses, elementwise over the batch: ``Max(KL(q, p), 2.0)`` gives free bits."""
+    """The largest of several losses, elementwise over the batch: ``Max(KL(q, p), 2.0)`` gives free bits.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.Max(pf.Parameter("kl"), 0.5)  # "free bits": no reward below half a nat
+    >>> print(loss, loss.eval({"kl": 0.1}).item())
+    max(kl, 0.5) 0.5
+    """
     return _extremum("max", losses)
 
 

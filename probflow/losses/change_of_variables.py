@@ -8,7 +8,16 @@ from probflow.losses.node import Loss, intern
 
 
 class NoiseLogProb(Loss):
-    r""":math:`\log p_z(f^{-1}(x))`: the log-density of a flow's base at the noise of x, in nats, shape (batch,)."""
+    r""":math:`\log p_z(f^{-1}(x))`: the log-density of a flow's base at the noise of x, in nats, shape (batch,).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Flow(pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2), pf.transforms.Affine(2), "p(x)")
+    >>> print(pf.NoiseLogProb(p))
+    log p_z(f^-1(x))
+    >>> pf.NoiseLogProb(p).eval({"x": torch.zeros(1, 2)}).detach()
+    tensor([-1.8379])
+    """
 
     __slots__ = ("p",)
     fields = ("p",)
@@ -19,7 +28,17 @@ class NoiseLogProb(Loss):
 
 
 class LogDet(Loss):
-    r""":math:`\log|\det \partial f^{-1}(x) / \partial x|` of a flow, in nats, shape (batch,)."""
+    r""":math:`\log|\det \partial f^{-1}(x) / \partial x|` of a flow, in nats, shape (batch,).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Flow(pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2), pf.transforms.Affine(2), "p(x)")
+    >>> print(pf.LogDet(p))
+    log|det df^-1(x)/dx|
+    >>> x = {"x": torch.randn(3, 2)}
+    >>> bool((pf.NoiseLogProb(p) + pf.LogDet(p) - pf.log(p)).eval(x).abs().max() < 1e-5)
+    True
+    """
 
     __slots__ = ("p",)
     fields = ("p",)

@@ -51,14 +51,31 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Enumerate(Estimator):
-    """The exact sum over the states of a finite variable."""
+    """The exact sum over the states of a finite variable.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(z)", logits=torch.nn.Parameter(torch.zeros(3)))
+    >>> f = pf.Function(lambda z: (z - 0.4).square().sum(1), ["z"], "f")
+    >>> round(pf.E(q, estimator=pf.Enumerate())[f].eval().item(), 4)  # all 2³ states: exact
+    0.78
+    """
 
     name = "enumerate"
 
 
 @dataclass(frozen=True)
 class Pathwise(Estimator):
-    r""":math:`\nabla_\phi f(g(\epsilon, \phi))`: the draw is a differentiable function of noise (arXiv:1312.6114, section 2.4)."""
+    r""":math:`\nabla_\phi f(g(\epsilon, \phi))`: the draw is a differentiable function of noise (arXiv:1312.6114, section 2.4).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0)
+    >>> q = pf.Normal("q(z | x)", pf.nn.MLP(1, [4], {"loc": 1, "scale": 1}, output={"scale": torch.nn.functional.softplus}))
+    >>> loss = pf.ELBO(p, q, estimator=pf.Pathwise())
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    3 draw z ~ q(z|x) 1 per batch element, pathwise
+    """
 
     name = "pathwise"
 
@@ -117,6 +134,14 @@ class STL(Estimator):
 
     Errors: LossError for the log of a mean of several samples, where it is biased (there is DReG), for a flow without an inverse,
     and for a q that has dropout switched on, as the two passes would differ.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0)
+    >>> q = pf.Normal("q(z | x)", pf.nn.MLP(1, [4], {"loc": 1, "scale": 1}, output={"scale": torch.nn.functional.softplus}))
+    >>> loss = pf.ELBO(p, q, estimator=pf.STL())
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    3 draw z ~ q(z|x) 1 per batch element, pathwise, sticking the landing
     """
 
     name = "stl"
@@ -133,6 +158,14 @@ class DReG(Estimator):
     with one sample, it is sticking the landing.
 
     Errors: LossError where log q does not enter with one constant coefficient, or a factor of q is not reparameterised.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x | z)", loc="z", scale=1.0) * pf.Normal("p(z)", loc=0.0, scale=1.0)
+    >>> q = pf.Normal("q(z | x)", pf.nn.MLP(1, [4], {"loc": 1, "scale": 1}, output={"scale": torch.nn.functional.softplus}))
+    >>> loss = pf.IWAE(p, q, samples=8, estimator=pf.DReG())
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    3 draw z ~ q(z|x) 8 per batch element, pathwise, doubly reparameterised
     """
 
     name = "dreg"
@@ -144,6 +177,14 @@ class VIMCO(Estimator):
     the bound minus what it would be had this sample been the mean of the others.
 
     mean: ``"geometric"``, as the paper recommends, or ``"arithmetic"``, what "score" uses.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(z)", logits=torch.nn.Parameter(torch.zeros(3)))
+    >>> f = pf.Function(lambda z: (z - 0.4).square().sum(1), ["z"], "f")
+    >>> loss = pf.log(pf.E(q, sample_shape=[4], estimator=pf.VIMCO())[f.exp()])
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    2 draw z ~ q(z) 4 per batch element, score function, vimco
     """
 
     name = "vimco"
@@ -160,6 +201,14 @@ class Rebar(Estimator):
     :math:`\eta\,c(\tilde z)`, :math:`c(z) = f(\sigma(z / \lambda))`, and its mean put back by a pathwise gradient.
 
     temperature: λ; eta: η; unbiased for every choice.  f is computed three times, and must make sense for values between the states.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(z)", logits=torch.nn.Parameter(torch.zeros(3)))
+    >>> f = pf.Function(lambda z: (z - 0.4).square().sum(1), ["z"], "f")
+    >>> loss = pf.E(q, estimator=pf.Rebar(temperature=0.3))[f]
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    2 draw z ~ q(z) 1 per batch element, rebar (temperature=0.3): unbiased
     """
 
     name = "rebar"
@@ -172,7 +221,16 @@ class Rebar(Estimator):
 
 @dataclass(frozen=True)
 class StraightThrough(Estimator):
-    r"""The draw with the gradient of the probabilities, :math:`z + \pi - \mathrm{sg}(\pi)` (arXiv:1308.3432).  **Biased**; the value is not."""
+    r"""The draw with the gradient of the probabilities, :math:`z + \pi - \mathrm{sg}(\pi)` (arXiv:1308.3432).  **Biased**; the value is not.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(z)", logits=torch.nn.Parameter(torch.zeros(3)))
+    >>> f = pf.Function(lambda z: (z - 0.4).square().sum(1), ["z"], "f")
+    >>> loss = pf.E(q, estimator=pf.StraightThrough())[f]
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    2 draw z ~ q(z) 1 per batch element, straight-through: biased
+    """
 
     name = "straight-through"
     biased = True
@@ -184,6 +242,14 @@ class GumbelSoftmax(Estimator):
     arXiv:1611.00712); for Bernoulli its binary form.  **Biased**: f is computed at values between the states.
 
     temperature: τ.  hard: the nearest state instead, with the gradient of the relaxed draw; then the value is not biased.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Bernoulli("q(z)", logits=torch.nn.Parameter(torch.zeros(3)))
+    >>> f = pf.Function(lambda z: (z - 0.4).square().sum(1), ["z"], "f")
+    >>> loss = pf.E(q, estimator=pf.GumbelSoftmax(temperature=0.5))[f]
+    >>> print(next(" ".join(line.split()) for line in str(loss.plan()).splitlines() if " draw " in line))
+    2 draw z ~ q(z) 1 per batch element, gumbel-softmax (temperature=0.5): biased
     """
 
     name = "gumbel-softmax"
@@ -201,7 +267,19 @@ def _positive(who: str, temperature: float) -> None:
 
 
 class PerVariable(dict[str, Any]):
-    """An estimator for each of some variables: ``PerVariable(z="pathwise", y="score")``, the same as a dict; others are chosen."""
+    """An estimator for each of some variables: ``PerVariable(z="pathwise", y="score")``, the same as a dict; others are chosen.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q = pf.Normal("q(z | y)", loc="y", scale=1.0) * pf.Bernoulli("q(y)", logits=torch.nn.Parameter(torch.zeros(1)))
+    >>> f = pf.Function(lambda z, y: (z * y).sum(1), ["z", "y"], "f")
+    >>> loss = pf.E(q, estimator=pf.PerVariable(z="pathwise", y="score"))[f]
+    >>> for line in str(loss.plan()).splitlines():
+    ...     if " draw " in line:
+    ...         print(*line.split())
+    2 draw y ~ q(y) 1 per batch element, score function with leave-one-out baseline
+    6 draw z ~ q(z|y) 1 per batch element, pathwise
+    """
 
 
 EstimatorLike: TypeAlias = str | Estimator | Mapping[str, "str | Estimator"]

@@ -17,7 +17,16 @@ from probflow.losses.scalars import Function
 
 
 class LogProb(Loss):
-    r""":math:`\log p(x \mid z)` at the values of its variables, in nats, shape (batch,).  Short: ``log(p)``."""
+    r""":math:`\log p(x \mid z)` at the values of its variables, in nats, shape (batch,).  Short: ``log(p)``.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.log(pf.Normal("p(x)", loc=0.0, scale=1.0, features_shape=3))
+    >>> print(loss)
+    log p(x)
+    >>> loss.eval({"x": torch.zeros(2, 3)})
+    tensor([-2.7568, -2.7568])
+    """
 
     __slots__ = ("p",)
     fields = ("p",)
@@ -28,7 +37,16 @@ class LogProb(Loss):
 
 
 class Prob(Loss):
-    r""":math:`p(x \mid z)`, the density itself, shape (batch,)."""
+    r""":math:`p(x \mid z)`, the density itself, shape (batch,).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.Prob(pf.Bernoulli("p(x)", probs=torch.tensor([0.25])))
+    >>> print(loss)
+    p(x)
+    >>> loss.eval({"x": torch.ones(1, 1)})
+    tensor([0.2500])
+    """
 
     __slots__ = ("p",)
     fields = ("p",)
@@ -42,6 +60,14 @@ class Entropy(Loss):
     r""":math:`H[p] = -\mathbb E_p[\log p]`, in nats, shape (batch,).
 
     In closed form where it is known; ``analytical=False`` or a `sample_shape` asks for Monte Carlo.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.Entropy(pf.Bernoulli("p(x)", probs=torch.tensor([0.5])))
+    >>> print(loss)
+    H[p(x)]
+    >>> loss.eval()
+    tensor([0.6931])
     """
 
     __slots__ = ("analytical", "p", "sample_shape")
@@ -61,6 +87,15 @@ class KullbackLeibler(Loss):
     In closed form where the table has the pair; ``analytical=False`` or a `sample_shape` asks for Monte Carlo.
 
     Errors: LossError when q and p are not distributions of the same variables.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q, p = pf.Normal("q(z | x)", loc="x", scale=1.0), pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=1)
+    >>> loss = pf.KL(q, p)
+    >>> print(loss)
+    KL[q(z|x) || p(z)]
+    >>> loss.eval({"x": torch.tensor([[0.0], [2.0]])})  # (the mean)² / 2
+    tensor([0., 2.])
     """
 
     __slots__ = ("analytical", "p", "q", "sample_shape")
@@ -79,7 +114,17 @@ class KullbackLeibler(Loss):
 
 
 class CrossEntropy(Loss):
-    r""":math:`H[q, p] = -\mathbb E_q[\log p]`, in nats, shape (batch,)."""
+    r""":math:`H[q, p] = -\mathbb E_q[\log p]`, in nats, shape (batch,).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q, p = (pf.Bernoulli(name, probs=torch.tensor([w])) for name, w in (("q(y)", 1.0), ("p(y)", 0.25)))
+    >>> loss = pf.CrossEntropy(q, p)
+    >>> print(loss)
+    H[q(y), p(y)]
+    >>> loss.eval()  # -log 0.25
+    tensor([1.3863])
+    """
 
     __slots__ = ("analytical", "p", "q", "sample_shape")
     fields = ("q", "p", "analytical", "sample_shape")
@@ -139,7 +184,16 @@ class Expectation(Loss):
 
 
 class E:
-    """``E(q)[f]``, ``E(q, sample_shape=[K])[f]``: the expectation of f under q."""
+    """``E(q)[f]``, ``E(q, sample_shape=[K])[f]``: the expectation of f under q.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q, f = pf.Bernoulli("q(z)", probs=torch.tensor([0.25])), pf.Function(lambda z: 10 * z[:, 0], ["z"], "f")
+    >>> print(pf.E(q)[f])
+    E_q(z)[f(z)]
+    >>> pf.E(q)[f].eval()  # z has two states: the exact sum
+    tensor([2.5000])
+    """
 
     def __init__(
         self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: EstimatorLike | Canonical = None
@@ -228,7 +282,14 @@ def log(x: Loss) -> Loss: ...
 
 
 def log(x: Distribution | Loss) -> Loss:
-    """``log(p)`` of a distribution is `LogProb`; of a loss, its natural logarithm."""
+    """``log(p)`` of a distribution is `LogProb`; of a loss, its natural logarithm.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> p = pf.Normal("p(x)", loc=0.0, scale=1.0)
+    >>> print(pf.log(p), "and", pf.log(pf.Parameter("a") + 1))
+    log p(x) and log(a + 1)
+    """
     if isinstance(x, Distribution):
         return LogProb(x)
     if isinstance(x, Loss):
@@ -237,7 +298,14 @@ def log(x: Distribution | Loss) -> Loss:
 
 
 def exp(x: Loss) -> Loss:
-    """exp of a loss."""
+    """exp of a loss.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> loss = pf.exp(-pf.Parameter("a"))
+    >>> print(loss, loss.eval({"a": 0.0}).item())
+    exp(-a) 1.0
+    """
     if not isinstance(x, Loss):
         raise LossError(f"exp takes a loss, got a {type(x).__name__}.")
     return Elementwise("exp", x)

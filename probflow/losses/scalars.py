@@ -28,6 +28,13 @@ class Trainable(Loss):
     """A scalar tensor that is trained, by identity: ``nn.Parameter(torch.tensor(1.0)) * loss`` makes one.
 
     Written out where a function of it is meant: ``Trainable(log_beta).exp() * KL(q, p)``.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> log_beta = torch.nn.Parameter(torch.zeros(()))
+    >>> loss = pf.Trainable(log_beta).exp() * pf.Parameter("a")
+    >>> loss.eval({"a": 3.0}).item(), list(loss.parameters())[0] is log_beta
+    (3.0, True)
     """
 
     __slots__ = ("tensor",)
@@ -49,6 +56,15 @@ class Parameter(Loss):
     """A named number that a batch supplies: ``Parameter("beta") * KL(q, p)``, then ``loss.eval({"x": x, "beta": 0.5})``.
 
     Its value is a number, a tensor of shape (), or one number per batch element, shape (batch,).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> q, p = pf.Normal("q(z | x)", loc="x", scale=1.0), pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=1)
+    >>> loss = pf.Parameter("beta") * pf.KL(q, p)
+    >>> print(loss, loss.input_var)
+    beta * KL[q(z|x) || p(z)] ('beta', 'x')
+    >>> loss.eval({"x": torch.full((1, 1), 2.0), "beta": 0.5})
+    tensor([1.])
     """
 
     __slots__ = ("name",)
@@ -66,6 +82,14 @@ class Function(Loss):
 
     The callable gets the variables in this order, each with one batch dimension, and returns shape (batch,).  Parameters of a
     module are trained with the rest.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> distance = pf.Function(lambda a, b: (a - b).abs().sum(1), ["x", "x_hat"], "d")
+    >>> print(distance)
+    d(x, x_hat)
+    >>> distance.eval({"x": torch.zeros(2, 3), "x_hat": torch.ones(2, 3)})
+    tensor([3., 3.])
     """
 
     __slots__ = ("function", "name", "variables")

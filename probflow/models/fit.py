@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
 from probflow._typing import Values
 from probflow.errors import ModelError
@@ -23,6 +23,10 @@ from probflow.models import checkpoint as checkpoints
 from probflow.models.averages import Averages
 from probflow.models.optimizers import learning_rate
 from probflow.printing import value_text
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets: then the bar is text, which is no news
+    from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from probflow.models.model import Model

@@ -196,7 +196,7 @@ class Model:
         data. (numpy or Python generators of your own on the data are not.)
 
         ``history`` gets, per epoch: "loss" and each printed term of the loss (averages over the epoch, weighted by batch size),
-        "test_loss" and "test_..." for each of its terms with `validation`, "lr", and "seconds".
+        "test_loss" and ``"test_..."`` for each of its terms with `validation`, "lr", and "seconds".
 
         Errors: `ModelError` for data that yield something else than dicts, and for a loss that is not finite, naming the
         epoch, the step and the term; on a CPU the weights are then those before this step.

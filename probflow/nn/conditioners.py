@@ -12,7 +12,13 @@ from probflow.errors import ArgumentError
 
 
 def zero_(layer: nn.Module) -> nn.Module:
-    """The same layer with weights and bias zero, so that what it parameterises starts as the identity."""
+    """The same layer with weights and bias zero, so that what it parameterises starts as the identity.
+
+    >>> import torch
+    >>> zero_(torch.nn.Linear(2, 1)).weight
+    Parameter containing:
+    tensor([[0., 0.]], requires_grad=True)
+    """
     with torch.no_grad():
         for parameter in layer.parameters(recurse=False):
             parameter.zero_()

@@ -54,7 +54,13 @@ class AffineMap(ScalarMap):
 
 
 class AdditiveMap(ScalarMap):
-    """x = z + t with h = (t,): a shift, which keeps volumes (NICE, Dinh et al., arXiv:1410.8516, eq. 8)."""
+    """x = z + t with h = (t,): a shift, which keeps volumes (NICE, Dinh et al., arXiv:1410.8516, eq. 8).
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> pf.transforms.AdditiveMap().forward_and_logdet(torch.zeros(1, 2), torch.ones(1, 1, 2))
+    (tensor([[1., 1.]]), tensor([[0., 0.]]))
+    """
 
     width = 1
 

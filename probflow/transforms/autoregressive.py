@@ -35,12 +35,12 @@ class Autoregressive(Transform):
     order: "natural", "reverse", or the features in their order, first one first.
     adjacency: instead of an order, a boolean ``(features, features)`` matrix: row i says which features :math:`h_i` may use.
     `passes` is then the depth of this graph, 2 for a coupling-like one.
-    hidden, activation: of the default network, a :class:`MADE`.
+    hidden, activation: of the default network, a :class:`~probflow.nn.MADE`.
     conditioner: a module of your own, from x (and the context, if there is one) to ``(N, width * features)``; its first `features`
     outputs are the first number of every feature's h, and so on.  It must keep to the order or the adjacency, and be zero at
     the start for the layer to start as the identity.
 
-    Errors: ArgumentError, ShapeError, CycleError as for :class:`MADE`; ArgumentError where a conditioner is seen to break the order.
+    Errors: ArgumentError, ShapeError, CycleError as for :class:`~probflow.nn.MADE`; ArgumentError where a conditioner is seen to break the order.
 
     >>> import torch
     >>> layer = Autoregressive(3, "affine", context=2)

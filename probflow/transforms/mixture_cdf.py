@@ -33,7 +33,7 @@ class LogisticsMap(ScalarMap):
     s and a are softly clamped to ±2, μ to ±`reach`.  The components' numbers act with fixed factors, different for each:
     equal components would get equal gradients, and stay equal for ever.
 
-    components: K.  reach: the largest |μ|; data should be standardised.
+    components: K.  reach: the largest ``|μ|``; data should be standardised.
     Errors: ArgumentError for fewer than one component, or a reach that is not positive.
 
     >>> import torch

@@ -22,6 +22,17 @@ class ScalarMap(nn.Module):
 
     Shapes: z is ``(N, *event)``, h is ``(N or 1, width, *event)``; the logarithm of the derivative is elementwise, ``(N, *event)``.
     A value without a preimage gives a finite number and a log-derivative of -inf.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> tau = pf.transforms.AffineMap()
+    >>> tau.width  # per element the conditioner supplies a log-scale and a shift
+    2
+    >>> z, h = torch.randn(5, 3), torch.randn(5, 2, 3)
+    >>> x, up = tau.forward_and_logdet(z, h)
+    >>> back, down = tau.inverse_and_logdet(x, h)
+    >>> torch.allclose(back, z, atol=1e-5), torch.allclose(up, -down)
+    (True, True)
     """
 
     width: int = 1

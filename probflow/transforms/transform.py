@@ -198,7 +198,15 @@ class Transform(nn.Module):
 
 
 class Inverse(Transform):
-    """A transform turned around: its forward is the other's inverse.  ``transform.inv`` makes it."""
+    """A transform turned around: its forward is the other's inverse.  ``transform.inv`` makes it.
+
+    >>> import torch
+    >>> import probflow as pf
+    >>> up = pf.transforms.Exp()
+    >>> down = up.inv
+    >>> type(down).__name__, down.inv is up, down.forward_and_logdet(torch.ones(1, 2))[0]
+    ('Inverse', True, tensor([[0., 0.]]))
+    """
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()

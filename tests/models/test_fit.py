@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -296,3 +298,15 @@ def test_the_terms_come_from_the_evaluation_that_is_trained(vae):
     vae.p.network.register_forward_hook(lambda *_: calls.append(1))
     Model((KL(vae.q, vae.prior) - E(vae.q)[log(vae.p)]).mean()).fit(vae.values, 3, progress=False)
     assert len(calls) == 6
+
+
+def test_a_notebook_without_widgets_imports_without_a_warning():
+    notebook = """
+import sys, types
+python = types.ModuleType("IPython")
+python.get_ipython = object
+sys.modules.update({"ipykernel.zmqshell": types.ModuleType("zmqshell"), "IPython": python, "ipywidgets": None})
+import probflow
+"""
+    done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
