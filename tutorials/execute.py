@@ -22,7 +22,9 @@ LANGUAGES = ("en", "ja")
 def run(path: Path, timeout: int = 3600) -> Any:
     """The notebook with its outputs, executed from top to bottom in a fresh kernel, in the folder of the notebook."""
     book: Any = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        book, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     return book
 
 

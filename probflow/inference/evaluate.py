@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from probflow.inference.simplify import simplify, top_terms
 from probflow.losses import Loss, evaluation
 from probflow.losses.arithmetic import Reduce
 from probflow.losses.free import coefficients, modules
+from probflow.losses.labels import Labels
 from probflow.losses.node import intern, walk
+from probflow.losses.probability import CrossEntropy, Entropy, KullbackLeibler
 from probflow.losses.scalars import Parameter
 from probflow.losses.text import text
 
@@ -86,12 +88,29 @@ def make_program(
     simple = simplify(loss)
     outputs = {"": lower(simple, planner, env)}
     if with_terms:
-        for whole, term in top_terms(simple):
-            shown = text(term, planner.labels)
+        for shown, whole, term in _shown_terms(loss, planner.labels):
             while shown in outputs:  # the same term twice is shown twice
                 shown += " "
             outputs[shown] = _term(whole, term, planner, env)
     return planner.program(text(loss, planner.labels), outputs, keep_draws)
+
+
+def _shown_terms(loss: Loss, labels: Labels) -> Iterator[tuple[str, Reduce | None, Loss]]:
+    """What is reported of a loss: how it is called, the reduction that it is inside, and what is computed for it.
+
+    A divergence keeps the name that was typed, also where it is estimated from its parts; a bound is reported in its parts.
+    """
+    for whole, term in top_terms(loss):
+        simple = simplify(term)
+        if isinstance(term, (KullbackLeibler, CrossEntropy, Entropy)):
+            yield text(term, labels), whole, simple
+            continue
+        for inner, part in top_terms(simple):
+            if whole is None:
+                yield text(part, labels), inner, part
+            else:
+                shown = part if inner is None else intern(Reduce, inner.how, part)
+                yield text(shown, labels), whole, shown
 
 
 def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:

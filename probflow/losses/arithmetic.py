@@ -119,6 +119,8 @@ def subtract(a: Loss | Scalar, b: Loss | Scalar) -> Loss:
 def _sum(a: Loss, sign: int, b: Loss) -> Loss:
     # only the left side is flattened: a - (b - c) stays as typed
     signs, summands = (a.signs, a.summands) if isinstance(a, Sum) else ((1,), (a,))
+    if isinstance(b, Negative):  # a + (-b) is read as a - b
+        sign, b = -sign, b.operand
     return intern(Sum, (*signs, sign), (*summands, b))
 
 

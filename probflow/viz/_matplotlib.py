@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of that size in inches; `save` writes it."""
-    return new_figure(width, height).add_subplot()
+    figure = new_figure(width, height)
+    return figure.add_subplot(axes_class=_shown()[1])
 
 
 def new_panels(rows: int, cols: int, size: float, title: str | None = None) -> list[Axes]:
@@ -23,18 +26,41 @@ def new_panels(rows: int, cols: int, size: float, title: str | None = None) -> l
     figure = new_figure(cols * size, rows * (size + 0.3) + (0.4 if title else 0.0))
     if title:
         figure.suptitle(title)
-    return list(figure.subplots(rows, cols, squeeze=False).flat)
+    return list(figure.subplots(rows, cols, squeeze=False, subplot_kw={"axes_class": _shown()[1]}).flat)
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of that size in inches, its parts placed so that nothing overlaps."""
+    return _shown()[0](figsize=(width, height), layout="constrained")
+
+
+@cache
+def _shown() -> tuple[type[Figure], type[Axes]]:
+    """Figures and axes that a notebook shows where they are the last value of a cell."""
     try:
+        from matplotlib.axes import Axes
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency(
             'Pictures need matplotlib, which is not installed.\nInstall it:  python -m pip install "probflow-dsl[viz]"'
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return _png(self)
+
+    class ShownAxes(Axes):
+        def _repr_png_(self) -> bytes | None:
+            figure = self.get_figure(root=True)
+            return None if figure is None else _png(figure)
+
+    return ShownFigure, ShownAxes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def save(axes: Axes | Figure, path: str | PathLike[str], dpi: int = 120) -> Path:

@@ -534,3 +534,13 @@ def test_gradient_report() -> None:
         gradient_report(E(q)[z], draws=1)
     with pytest.raises(LossError, match="no row"):
         both["r(z)"]
+
+
+def test_an_estimator_that_nobody_knows_is_an_error() -> None:
+    class Mine(pf.losses.estimators.Estimator):
+        name = "mine"
+
+    q = pf.Normal("q(z)", loc=torch.nn.Parameter(torch.zeros(1)), scale=1.0)
+    loss = pf.E(q, estimator=Mine())[log(q)]
+    with pytest.raises(pf.errors.LossError, match="Mine is no estimator that the plan knows"):
+        loss.plan()

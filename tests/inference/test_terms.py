@@ -55,6 +55,16 @@ def test_names_are_the_printed_terms_in_order() -> None:
     assert list(elbo) == ["E_q(z|x)[log p(x|z)]", "KL[q(z|x) || p(z)]"]
 
 
+def test_a_divergence_without_a_closed_form_keeps_its_name() -> None:
+    laplace = pf.Laplace("p(z)", loc=0.0, scale=1.0)
+    loss = (KL(q, laplace) - E(q)[log(p)]).mean()
+    torch.manual_seed(0)
+    terms = loss.terms({"x": X})
+    assert list(terms) == ["KL[q(z|x) || p(z)]", "E_q(z|x)[log p(x|z)]"]
+    torch.manual_seed(0)
+    assert_close(terms["KL[q(z|x) || p(z)]"] - terms["E_q(z|x)[log p(x|z)]"], loss.eval({"x": X}))
+
+
 def test_values_are_those_of_the_terms() -> None:
     terms = (beta * KL(q, prior) - E(q)[log(p)]).terms({"x": X, "beta": 0.25})
     assert_close(terms["beta * KL[q(z|x) || p(z)]"], 0.25 * KL(q, prior).eval({"x": X}))

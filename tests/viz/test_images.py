@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from probflow.errors import ArgumentError, MissingDependency, ShapeError
-from probflow.viz import image_grid, reconstructions, save
+from probflow.viz import _matplotlib, image_grid, reconstructions, save
 
 
 def drawn(axes) -> torch.Tensor:
@@ -94,5 +94,6 @@ def test_without_matplotlib_the_error_has_the_line_to_type(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    _matplotlib._shown.cache_clear()
     with pytest.raises(MissingDependency, match=r'pip install "probflow-dsl\[viz\]"'):
         image_grid(torch.rand(1, 4), 1, 1)

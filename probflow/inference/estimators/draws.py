@@ -9,9 +9,21 @@ from torch import Tensor
 
 from probflow._typing import Shape
 from probflow.distributions.bound import Bound
+from probflow.errors import LossError
 from probflow.inference.estimators.rebar import rebar_draw
 from probflow.inference.estimators.relaxed import gumbel_softmax_draw, straight_through_draw
-from probflow.losses.estimators import STL, DReG, Estimator, GumbelSoftmax, Pathwise, Rebar, Score, StraightThrough
+from probflow.losses.estimators import (
+    ESTIMATORS,
+    STL,
+    VIMCO,
+    DReG,
+    Estimator,
+    GumbelSoftmax,
+    Pathwise,
+    Rebar,
+    Score,
+    StraightThrough,
+)
 
 Run = Callable[[Bound, Shape, int], tuple[Tensor, ...]]
 
@@ -59,6 +71,11 @@ def sampler_for(how: Estimator) -> Sampler:
             lambda bound, shape, batch: gumbel_softmax_draw(bound, shape, batch, how),
             f"{how}: biased",
             relaxed=True,
+        )
+    if not isinstance(how, (Score, VIMCO)):
+        raise LossError(
+            f"{type(how).__name__} is no estimator that the plan knows; it knows {', '.join(ESTIMATORS)}.\n"
+            "A baseline of your own is Score(baseline=Function(...)); a draw of your own is a Distribution of your own."
         )
     name = f"score function with baseline {how.baseline}" if isinstance(how, Score) else f"score function, {how}"
     return Sampler(False, _detached, name)
