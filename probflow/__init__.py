@@ -23,8 +23,15 @@ from probflow.losses import *  # noqa: F403
 from probflow.losses import __all__ as _losses
 from probflow.models import *  # noqa: F403
 from probflow.models import __all__ as _models
+from probflow.printing import did_you_mean
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Names that are not here, with the closest one that is."""
+    raise AttributeError(f"module 'probflow' has no attribute {name!r}.{did_you_mean(name, __all__)}")
+
 
 __all__ = [
     *_distributions,

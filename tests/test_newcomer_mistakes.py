@@ -165,3 +165,22 @@ def test_a_string_serves_where_one_name_is_meant() -> None:
     a = pf.Normal(var="z", cond_var="x", name="q", loc="x", scale=1.0)
     b = pf.Normal(var=["z"], cond_var=("x",), name="q", loc="x", scale=1.0)
     assert str(a.statement) == str(b.statement) == "q(z|x)"
+
+
+def test_a_backward_of_the_expression() -> None:
+    loss = (-pf.log(pf.Normal("p(x)", loc=0.0, scale=1.0))).mean()
+    with pytest.raises(pf.errors.LossError, match=r"loss\.eval\(values\)\.backward\(\)"):
+        loss.backward()
+
+
+def test_an_expectation_in_round_brackets() -> None:
+    q, p = pf.Normal("q(z)", loc=0.0, scale=1.0), pf.Normal("p(z)", loc=0.0, scale=1.0)
+    with pytest.raises(pf.errors.LossError, match=r"square brackets: E\(q\)\[log p\(z\)\]"):
+        pf.E(q)(pf.log(p))
+    with pytest.raises(pf.errors.LossError, match=r"round brackets; write E\(q\)\[log p\(z\)\]"):
+        pf.E(q, pf.log(p))
+
+
+def test_a_misspelled_family() -> None:
+    with pytest.raises(AttributeError, match="Did you mean 'Normal'"):
+        pf.Normall  # noqa: B018

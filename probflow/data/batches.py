@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ class Batches:
     ``batches.generator.get_state()`` with a checkpoint and a resumed run sees the same batches. Give `seed` to have one made,
     or nothing for one that is seeded from torch's global state.
 
+    A number, such as a weight of the loss, goes into every batch as it is; ``batches.numbers["beta"] = 0.1`` changes it between
+    epochs.
+
     Errors: `ArgumentError` for values that are not tensors or a batch size below 1, `ShapeError` when the tensors have
     different lengths.
 
@@ -32,7 +36,7 @@ class Batches:
 
     def __init__(
         self,
-        values: Mapping[str, Tensor],
+        values: Mapping[str, Tensor | float],
         batch_size: int,
         shuffle: bool = True,
         drop_last: bool = False,
@@ -43,7 +47,9 @@ class Batches:
             raise ArgumentError(f"Batches(batch_size={batch_size!r}): expected an integer of at least 1.")
         if generator is not None and seed is not None:
             raise ArgumentError("Batches takes a generator or a seed, not both: generator.manual_seed(seed) does the same.")
-        self.values = _checked(values)
+        numbers = {n: v for n, v in values.items() if _is_number(v)} if isinstance(values, Mapping) else {}
+        self.numbers: dict[str, float | Tensor] = numbers
+        self.values = _checked({n: v for n, v in values.items() if n not in numbers} if numbers else values)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -70,14 +76,20 @@ class Batches:
         placed = {device: order.to(device) for device in {tensor.device for tensor in self.values.values()}}
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            yield {name: tensor.index_select(0, placed[tensor.device][rows]) for name, tensor in self.values.items()}
+            batch: dict[str, Any] = {n: t.index_select(0, placed[t.device][rows]) for n, t in self.values.items()}
+            batch.update(self.numbers)
+            yield batch
 
     def __repr__(self) -> str:
         names = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in self.values.items())
         return f"Batches({{{names}}}, batch_size={self.batch_size}, shuffle={self.shuffle}, drop_last={self.drop_last})"
 
 
-def _checked(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _is_number(value: object) -> bool:
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)) or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Tensor]:
     if not isinstance(values, Mapping):
         raise ArgumentError(f'Batches takes a dict name -> tensor, got {_described(values)}. Write: Batches({{"x": x}}, ...)')
     if not values:
@@ -89,8 +101,6 @@ def _checked(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ArgumentError(
                 f"Batches takes tensors, but {name!r} is {_described(tensor)}.\nWrite: {{{name!r}: {line}({name}), ...}}"
             )
-        if tensor.dim() == 0:
-            raise ShapeError(f"Batches: {name!r} is a single number; dimension 0 must be the batch.")
         if first is None:
             first = name
         elif len(tensor) != len(values[first]):

@@ -145,9 +145,13 @@ def kl_formula(q: Factor, p: Factor) -> Callable[..., Tensor] | None:
 
 def _check_events(a: FamilyBound, b: FamilyBound) -> None:
     if a.event != b.event:
+        hint = (
+            f"Change the second one's features_shape to {list(a.event)}, or the width of what the first one's network returns."
+            if b.event
+            else f"Declare the second one's: features_shape={list(a.event)}."
+        )
         raise ShapeError(
-            f"KL[{a.statement} || {b.statement}]: event shapes differ, {shape_text(a.event)} and {shape_text(b.event)}.\n"
-            f"Declare the second one's: features_shape={list(a.event)}."
+            f"KL[{a.statement} || {b.statement}]: event shapes differ, {shape_text(a.event)} and {shape_text(b.event)}.\n{hint}"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, overload
 
 from torch import Tensor, nn
 
@@ -258,6 +258,12 @@ class Loss:
     def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
         """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
         return evaluation.evaluate(self, {} if values is None else values, return_dict)
+
+    def backward(self) -> NoReturn:
+        """An expression has no gradient, its value has: ``loss.eval(values).backward()``."""
+        raise LossError(
+            f"{self} is an expression, not a value.\nWrite loss.eval(values).backward(), or Model(loss).train(values)."
+        )
 
     def __call__(self, values: Values | None = None) -> Tensor:
         """Short for :meth:`eval`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal, NoReturn, overload
 
 from probflow._typing import Shape
 from probflow.distributions import Distribution
@@ -198,7 +198,13 @@ class E:
     def __init__(
         self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: EstimatorLike | Canonical = None
     ) -> None:
+        if isinstance(sample_shape, (Loss, Distribution)):
+            raise LossError(f"E(q, ...) takes no loss in round brackets; write E(q)[{sample_shape}].")
         self._arguments = (_distribution(q, "E"), sample_shape, estimator)
+
+    def __call__(self, f: object) -> NoReturn:
+        """An expectation is written with square brackets."""
+        raise LossError(f"E_{self._arguments[0].statement} takes what it averages in square brackets: E(q)[{f}].")
 
     def __getitem__(self, f: Loss | Scalar) -> Expectation:
         q, sample_shape, estimator = self._arguments

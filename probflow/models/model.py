@@ -17,7 +17,7 @@ from probflow.distributions import Distribution
 from probflow.errors import ModelError
 from probflow.inference import value_and_terms
 from probflow.losses import Loss
-from probflow.losses.free import is_scalar, modules
+from probflow.losses.free import coefficients, is_scalar, modules
 from probflow.models import checkpoint as checkpoints
 from probflow.models import fit as fitting
 from probflow.models.compiled_step import CompiledStep
@@ -210,6 +210,28 @@ class Model:
         [2.8379, 2.0879, 1.9004]
         """
         return fitting.fit(self, data, epochs, validation, callbacks, checkpoint, resume, progress)
+
+    def to(self, device: torch.device | str) -> Model:
+        """Moves the weights of the loss, and what the optimizer keeps of them, to `device`; gives this model.
+
+        `fit` moves its batches there by itself; for `train` and `test` move the values: ``{"x": x.to(device)}``.
+
+        >>> from probflow.distributions import Normal
+        >>> from probflow.losses import LogProb
+        >>> model = Model((-LogProb(Normal("p(x)", loc=nn.Parameter(torch.zeros(2)), scale=1.0))).mean())
+        >>> model.to("cpu") is model
+        True
+        """
+        for root in self._test_roots:
+            root.to(device)
+        for scalar in (*coefficients(self.loss), *coefficients(self.test_loss)):
+            scalar.data = scalar.data.to(device)
+        for weight, state in self.optimizer.state.items():
+            for name, value in state.items():
+                # a counter of steps lies on the CPU unless the optimizer put it beside the weight
+                if isinstance(value, Tensor) and (value.dim() or self.optimizer.defaults.get("fused")):
+                    state[name] = value.to(weight.device)
+        return self
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes weights, optimizer, scheduler, epoch, history and random state to `path`, whole or not at all."""

@@ -12,6 +12,7 @@ from probflow.distributions import Distribution
 from probflow.errors import ModelError
 from probflow.losses import Loss
 from probflow.losses.free import coefficients
+from probflow.models.hidden import hidden_weights
 from probflow.models.weights import labelled_modules
 from probflow.printing import did_you_mean
 
@@ -32,6 +33,7 @@ def choose(loss: Loss, distributions: Sequence[nn.Module] | None, stacklevel: in
         weights = unique(w for m in chosen for w in m.parameters())
         _warn_of_untrained(parts, weights, loss, stacklevel + 1)
     weights = unique([*weights, *coefficients(loss)])
+    _warn_of_hidden(loss, weights, parts, stacklevel + 1)
     if not any(w.requires_grad for w in weights):
         raise ModelError(
             f"Model: {loss} has nothing to train: "
@@ -74,6 +76,17 @@ def _checked(distributions: object, parts: dict[str, nn.Module], loss: Loss) -> 
                 f"Model: distributions[{place}] must be a distribution of the loss, got {shown}{where}.{available}"
             )
     return chosen
+
+
+def _warn_of_hidden(loss: Loss, weights: list[Tensor], parts: dict[str, nn.Module], stacklevel: int) -> None:
+    known = [*weights, *(w for part in parts.values() for w in part.parameters())]
+    for where, function, name in hidden_weights(loss, known):
+        warnings.warn(
+            f"Model: {where}: the function {function} uses {name}, whose weights will not be trained, because a function has none of "
+            f"its own.\nPass a module in its place, an nn.Module whose forward does the same; or freeze them: {name}.requires_grad_(False).",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _warn_of_untrained(parts: dict[str, nn.Module], weights: list[Tensor], loss: Loss, stacklevel: int) -> None:

@@ -91,8 +91,16 @@ def test_different_lengths_name_both():
         Batches({"x": VALUES["x"], "y": torch.arange(9)}, 4)
 
 
-def test_a_number_is_no_batch():
-    with pytest.raises(ShapeError, match="'beta' is a single number"):
+def test_a_number_goes_into_every_batch():
+    batches = Batches({"x": VALUES["x"], "beta": 0.5}, 4)
+    assert len(batches) == 3
+    assert [batch["beta"] for batch in batches] == [0.5, 0.5, 0.5]
+    batches.numbers["beta"] = 1.0
+    assert [batch["beta"] for batch in batches] == [1.0, 1.0, 1.0]
+
+
+def test_numbers_alone_are_no_data():
+    with pytest.raises(ArgumentError, match="at least one tensor"):
         Batches({"beta": torch.tensor(1.0)}, 4)
 
 
