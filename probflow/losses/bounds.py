@@ -20,8 +20,8 @@ def IWAE(p: Distribution, q: Distribution, samples: int, estimator: EstimatorLik
 
     .. math:: \mathcal L_K = \mathbb E_{z_1..z_K \sim q}\left[\log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}\right] \le \log p(x).
 
-    K = 1 is the ELBO; it grows with K, to log p(x).  All samples are computed at once, in log space.  It is printed as the
-    logarithm of an expectation, which its K samples estimate from below.  estimator: "dreg" keeps the signal of q's gradient as K
+    K = 1 is the ELBO; it grows with K, to log p(x).  All samples are computed at once, in log space.  It prints
+    the mean over its K draws as such, because the logarithm of an expectation would be log p(x) itself.  estimator: "dreg" keeps the signal of q's gradient as K
     grows (arXiv:1810.04152), "vimco" is for a discrete q; "stl" would be biased.
 
     Errors: LossError when q is not over variables of p, for samples < 1, and for "stl" with several samples.
@@ -29,7 +29,7 @@ def IWAE(p: Distribution, q: Distribution, samples: int, estimator: EstimatorLik
     >>> from probflow.distributions import Normal
     >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
     >>> print(IWAE(p, Normal("q(z | x)", loc="x", scale=1.0), samples=5))
-    log(E_q(z|x)[exp(log p(x,z) - log q(z|x))])
+    log(1/5 sum_q(z|x)[exp(log p(x,z) - log q(z|x))])
     """
     return _power_mean(p, q, samples, estimator, 1.0, "IWAE")
 
@@ -47,7 +47,7 @@ def Renyi(p: Distribution, q: Distribution, alpha: float, samples: int, estimato
     >>> from probflow.distributions import Normal
     >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
     >>> print(Renyi(p, Normal("q(z | x)", loc="x", scale=1.0), alpha=0.5, samples=5))
-    2 * log(E_q(z|x)[exp(0.5 * (log p(x,z) - log q(z|x)))])
+    2 * log(1/5 sum_q(z|x)[exp(0.5 * (log p(x,z) - log q(z|x)))])
     """
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
         raise LossError(f"Renyi takes a finite number alpha, got {alpha!r}.\nalpha=1 is the ELBO, alpha=0 is IWAE.")

@@ -2,6 +2,7 @@ r"""An expression in LaTeX: ``\mathbb{E}_{q(z \mid x)}\left[\log p(x \mid z)\rig
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 
 from probflow.distributions import Distribution
@@ -148,7 +149,13 @@ def _(node: Negative, labels: Labels) -> str:
 
 @_latex.register
 def _(node: Elementwise, labels: Labels) -> str:
-    inner = _latex(node.operand, labels)
+    inside = node.operand
+    if isinstance(inside, Expectation) and inside.sample_shape:  # the mean over K draws: inside a function it is no expectation
+        drawn = ", ".join(map(latex_name, inside.q.var))
+        over = rf"\sum_{{{drawn} \sim {labels.latex(inside.q)}}}"
+        inner = rf"\frac{{1}}{{{math.prod(inside.sample_shape)}}} {over} {_brackets(_latex(inside.f, labels))}"
+    else:
+        inner = _latex(inside, labels)
     return rf"\left|{inner}\right|" if node.name == "abs" else rf"\{node.name}{_parentheses(inner)}"
 
 

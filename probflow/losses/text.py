@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
@@ -131,7 +132,12 @@ def _(node: Negative, labels: Labels) -> str:
 
 @_text.register
 def _(node: Elementwise, labels: Labels) -> str:
-    return f"{node.name}({_text(node.operand, labels)})"
+    inside = node.operand
+    if isinstance(inside, Expectation) and inside.sample_shape:
+        # the mean over K draws is inside a nonlinear function: not the same as the expectation there
+        mean = f"1/{math.prod(inside.sample_shape)} sum_{labels.text(inside.q)}[{_text(inside.f, labels)}]"
+        return f"{node.name}({mean})"
+    return f"{node.name}({_text(inside, labels)})"
 
 
 @_text.register

@@ -33,8 +33,8 @@ def mean(loss: Loss, x: float = 1.3, seed: int = 0) -> tuple[float, float]:
 
 
 FORMS = {
-    "log(E_q(z|x)[exp(log p(x,z) - log q(z|x))])": IWAE(p, q, samples=5),
-    "2 * log(E_q(z|x)[exp(0.5 * (log p(x,z) - log q(z|x)))])": Renyi(p, q, 0.5, samples=5),
+    "log(1/5 sum_q(z|x)[exp(log p(x,z) - log q(z|x))])": IWAE(p, q, samples=5),
+    "2 * log(1/5 sum_q(z|x)[exp(0.5 * (log p(x,z) - log q(z|x)))])": Renyi(p, q, 0.5, samples=5),
     "E_q(z|x)[log p(x,z) - log q(z|x)]": ELBO(p, q),
     "E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)]": ELBO(p, q, form="kl"),
     "E_q(z|x)[log p(x,z)] + H[q(z|x)]": ELBO(p, q, form="entropy"),
