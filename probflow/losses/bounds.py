@@ -20,9 +20,9 @@ def IWAE(p: Distribution, q: Distribution, samples: int, estimator: EstimatorLik
 
     .. math:: \mathcal L_K = \mathbb E_{z_1..z_K \sim q}\left[\log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}\right] \le \log p(x).
 
-    K = 1 is the ELBO; it grows with K, to log p(x).  All samples are computed at once, in log space.  It prints
-    the mean over its K draws as such, because the logarithm of an expectation would be log p(x) itself.  estimator: "dreg" keeps the signal of q's gradient as K
-    grows (arXiv:1810.04152), "vimco" is for a discrete q; "stl" would be biased.
+    K = 1 is the ELBO; it grows with K, to log p(x).  All samples are computed at once, in log space.  The mean over the K draws is
+    printed as such, because the logarithm of an expectation would be log p(x) itself.  estimator: "dreg" keeps the signal of q's
+    gradient as K grows (arXiv:1810.04152), "vimco" is for a discrete q; "stl" would be biased.
 
     Errors: LossError when q is not over variables of p, for samples < 1, and for "stl" with several samples.
 
