@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from probflow._typing import Names, NamesLike, Shape, Values
 from probflow.distributions import values as boundary
 from probflow.distributions.base import Distribution, Factor, unsampled
+from probflow.distributions.bound import Bound
 from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.parametric import Parametric
 from probflow.distributions.signature import keywords_for
@@ -211,6 +212,12 @@ class Flow(Factor):
             used = [places[n] for n in self._context]
             context = self._context_of([inputs[i] for i in used], [leads[i] for i in used])
         return FlowBound(self.statement, self.transform, base, context, self._event)
+
+    def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
+        if self.cond_var:
+            return super().binder(leads, dense)
+        base, parts, statement, event = self.base.binder((), dense), self._modules, self.statement, self._event
+        return lambda: FlowBound(statement, cast(Transform, parts["transform"]), base(), None, event)
 
     def _context_of(self, inputs: list[Tensor], leads: list[int]) -> Tensor:
         """The layers' context, ``(*lead, batch, *context)``, computed once for all layers."""

@@ -25,6 +25,7 @@ class AffineMap(ScalarMap):
     """
 
     width = 2
+    flat = True
 
     def __init__(self, bound: float | None = 2.0) -> None:
         super().__init__()
@@ -32,9 +33,9 @@ class AffineMap(ScalarMap):
             raise ArgumentError(f"AffineMap: bound must be positive, or None for a free scale, got {bound!r}.")
         self.bound = bound
 
-    def _scale_and_shift(self, h: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, z: Tensor, h: Tensor, sign: int) -> tuple[Tensor, Tensor]:
         """±s and t; c tanh(a / c) = 2c σ(2a / c) - c, for c = 2 one operation less than by tanh."""
-        s, t = h.unbind(1)
+        s, t = h.chunk(2, 1) if h.dim() == z.dim() else h.unbind(1)
         c = self.bound
         if c is None:
             return (s if sign > 0 else -s), t
@@ -42,12 +43,12 @@ class AffineMap(ScalarMap):
         return torch.rsub(s, -sign * c, alpha=-2 * sign * c), t
 
     def forward_and_logdet(self, z: Tensor, h: Tensor) -> Pair:
-        s, t = self._scale_and_shift(h, 1)
-        return torch.addcmul(t, z, s.exp()), s.expand_as(z)
+        s, t = self._scale_and_shift(z, h, 1)
+        return torch.addcmul(t, z, s.exp()), (s if s.shape == z.shape else s.expand_as(z))
 
     def inverse_and_logdet(self, x: Tensor, h: Tensor) -> Pair:
-        s, t = self._scale_and_shift(h, -1)
-        return (x - t) * s.exp(), s.expand_as(x)
+        s, t = self._scale_and_shift(x, h, -1)
+        return (x - t) * s.exp(), (s if s.shape == x.shape else s.expand_as(x))
 
     def extra_repr(self) -> str:
         return f"bound={self.bound}"

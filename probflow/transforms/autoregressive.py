@@ -95,13 +95,14 @@ class Autoregressive(Transform):
     # ------------------------------------------------------------------ the map
 
     def _h(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """h, of shape (N, width, features)."""
+        """h, of shape (N, width, features), or as the conditioner gives it where the map takes that."""
         h: Tensor = self.conditioner(x) if context is None else self.conditioner(x, context)
-        return h.reshape(h.shape[0], self.map.width, self._features)
+        return h if self.map.flat else h.reshape(h.shape[0], self.map.width, self._features)
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         if type(self.conditioner) is MADE:
             return by_units(self.conditioner, self.map, z, context)
+
         return by_passes(lambda x: self._h(x, context), self.map, self._by_step.split(self._sizes), z)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:

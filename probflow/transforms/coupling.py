@@ -84,6 +84,8 @@ class Coupling(Transform):
 
     def _h(self, kept: Tensor, context: Tensor | None) -> Tensor:
         h: Tensor = self.conditioner(kept) if context is None else self.conditioner(kept, context)
+        if self.map.flat:
+            return h
         return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:

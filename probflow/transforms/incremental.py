@@ -16,12 +16,13 @@ from probflow.transforms.transform import Pair
 def by_passes(conditioner: Callable[[Tensor], Tensor], map: ScalarMap, steps: Sequence[Tensor], z: Tensor) -> Pair:
     """x and log|det ∂x/∂z|, by a whole pass of the network for every step.
 
-    conditioner: from x to h, ``(N, width, features)``.  steps: the indices of the features of every step.
+    conditioner: from x to h, ``(N, width, features)`` or ``(N, width * features)``.  steps: the indices of the features of every step.
     """
     x = torch.zeros_like(z)
     logdets: list[Tensor] = []
     for own in steps:
-        h = conditioner(x).index_select(2, own)
+        h = conditioner(x)
+        h = h.reshape(h.shape[0], map.width, z.shape[1]).index_select(2, own)
         value, logdet = map.forward_and_logdet(z.index_select(1, own), h)
         x = x.index_copy(1, own, value)
         logdets.append(logdet)

@@ -38,6 +38,14 @@ class ScalarMap(nn.Module):
     width: int = 1
     """How many numbers the conditioner supplies per element."""
 
+    flat: bool = False
+    """Whether h may also come as ``(N, width * C, ...)`` for z of shape ``(N, C, ...)``: as a conditioner gives it.  A subclass says
+    so itself."""
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.flat = cls.__dict__.get("flat", False)
+
     domain: Domain = domains.real
     codomain: Domain = domains.real
     forward_cost: Cost = "one pass"
