@@ -183,4 +183,4 @@ def test_an_expectation_in_round_brackets() -> None:
 
 def test_a_misspelled_family() -> None:
     with pytest.raises(AttributeError, match="Did you mean 'Normal'"):
-        pf.Normall  # noqa: B018
+        pf.normal  # noqa: B018
