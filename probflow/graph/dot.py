@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..printing import latex_name
-from .picture import Node, Picture, Plate
+from .picture import Node, Picture, Plate, boxed
 from .symbols import runs
 
 STYLES = {
@@ -54,13 +54,8 @@ def to_dot(picture: Picture) -> str:
 def _inside(nodes: Sequence[Node], plates: Sequence[Plate], indent: str, number: list[int]) -> list[str]:
     """Nodes in their plates, the larger plates first; what is in none follows."""
     lines: list[str] = []
-    left, waiting = list(nodes), sorted(plates, key=lambda plate: -len(plate.members))
-    while waiting:
-        plate = waiting.pop(0)
-        members = [node for node in left if node.key in plate.members]
-        inner = [other for other in waiting if other.members <= plate.members]
-        waiting = [other for other in waiting if other not in inner]
-        left = [node for node in left if node not in members]
+    boxes, left = boxed(nodes, plates)
+    for plate, members, inner in boxes:
         label = f"label={_quoted(plate.label)}; labelloc=b; labeljust=r; style=rounded;"
         lines += [f"{indent}subgraph cluster_{number[0]} {{", f"{indent}  {label}"]
         number[0] += 1

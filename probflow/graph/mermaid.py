@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..printing import latex_name
-from .picture import Node, Picture, Plate
+from .picture import Node, Picture, Plate, boxed
 from .symbols import plain
 
 CLASSES = {
@@ -40,13 +40,8 @@ def to_mermaid(picture: Picture) -> str:
 
 def _inside(nodes: Sequence[Node], plates: Sequence[Plate], ids: dict[str, str], indent: str, number: list[int]) -> list[str]:
     lines: list[str] = []
-    left, waiting = list(nodes), sorted(plates, key=lambda plate: -len(plate.members))
-    while waiting:
-        plate = waiting.pop(0)
-        members = [node for node in left if node.key in plate.members]
-        inner = [other for other in waiting if other.members <= plate.members]
-        waiting = [other for other in waiting if other not in inner]
-        left = [node for node in left if node not in members]
+    boxes, left = boxed(nodes, plates)
+    for plate, members, inner in boxes:
         lines.append(f"{indent}subgraph plate{number[0]} [{_text(plate.label)}]")
         number[0] += 1
         lines += [*_inside(members, inner, ids, indent + "  ", number), f"{indent}end"]

@@ -179,3 +179,17 @@ def _with_keys(parts: Sequence[tuple[Part, bool]], merge: bool) -> list[tuple[Pa
 def _elsewhere(parts: Sequence[tuple[Part, bool]], part: Part, name: str, stated: set[Statement]) -> bool:
     """Whether the local variable `name` of `part` is defined outside in the same words."""
     return any(other.statement in stated for other, _ in parts if other.owner == part.owner and name in other.statement.var)
+
+
+def boxed(nodes: Sequence[Node], plates: Sequence[Plate]) -> tuple[list[tuple[Plate, list[Node], list[Plate]]], list[Node]]:
+    """The outermost plates, the larger ones first, each with its nodes and the plates inside it; and the nodes in none."""
+    boxes: list[tuple[Plate, list[Node], list[Plate]]] = []
+    left, waiting = list(nodes), sorted(plates, key=lambda plate: -len(plate.members))
+    while waiting:
+        plate = waiting.pop(0)
+        members = [node for node in left if node.key in plate.members]
+        inner = [other for other in waiting if other.members <= plate.members]
+        waiting = [other for other in waiting if other not in inner]
+        left = [node for node in left if node not in members]
+        boxes.append((plate, members, inner))
+    return boxes, left

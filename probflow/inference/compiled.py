@@ -225,7 +225,8 @@ _CODE = frozenset(
         "SEQUENCE_LENGTH",
     )
 )
-_OWN = re.compile(r"G\['(__import_(torch|probflow)(_dot_|'\])|__builtins|(torch|clipped)'\])")
+_OWN = re.compile(r"G\['((?!__import_)|__import_(torch|probflow)(_dot_|'\]))")
+"""Globals of the compiled function, which is this package's, and of the modules of torch and of this package."""
 
 
 def _can_change(guards: Sequence[Any]) -> list[bool]:

@@ -18,38 +18,30 @@ class CouplingRun:
         self.context = next((layer.context for layer in layers if layer.context is not None), None)
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
-        first, second = z.split(self.sizes, 1)
-        total: Tensor | None = None
-        for layer in self.layers:
-            h = layer._h(second if layer.split.flip else first, None if layer.context is None else context)
-            if layer.split.flip:
-                first, logdet = layer.map.forward_and_logdet(first, h)
-            else:
-                second, logdet = layer.map.forward_and_logdet(second, h)
-            total = added(total, logdet)
-        return torch.cat([first, second], 1), total  # type: ignore[return-value]
+        return self._through(z, context, inverse=False)  # type: ignore[return-value]
 
     def _forward(self, z: Tensor, context: Tensor | None) -> Tensor:
-        first, second = z.split(self.sizes, 1)
-        for layer in self.layers:
-            h = layer._h(second if layer.split.flip else first, None if layer.context is None else context)
-            if layer.split.flip:
-                first, _ = layer.map.forward_and_logdet(first, h)
-            else:
-                second, _ = layer.map.forward_and_logdet(second, h)
-        return torch.cat([first, second], 1)
+        return self._through(z, context, inverse=False, logdets=False)[0]
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        first, second = x.split(self.sizes, 1)
+        return self._through(x, context, inverse=True)  # type: ignore[return-value]
+
+    def _through(
+        self, value: Tensor, context: Tensor | None, inverse: bool, logdets: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """The value after all layers, and the sum of their log-determinants where it is wanted."""
+        first, second = value.split(self.sizes, 1)
         total: Tensor | None = None
-        for layer in reversed(self.layers):
+        for layer in reversed(self.layers) if inverse else self.layers:
             h = layer._h(second if layer.split.flip else first, None if layer.context is None else context)
+            run = layer.map.inverse_and_logdet if inverse else layer.map.forward_and_logdet
             if layer.split.flip:
-                first, logdet = layer.map.inverse_and_logdet(first, h)
+                first, logdet = run(first, h)
             else:
-                second, logdet = layer.map.inverse_and_logdet(second, h)
-            total = added(total, logdet)
-        return torch.cat([first, second], 1), total  # type: ignore[return-value]
+                second, logdet = run(second, h)
+            if logdets:
+                total = added(total, logdet)
+        return torch.cat([first, second], 1), total
 
 
 def runs_of(parts: tuple[Transform, ...]) -> list[Transform | CouplingRun]:
