@@ -36,6 +36,8 @@ class Family:
     states: all values of one event, ``(S, *event)``, for a finite family; None where these parameters give no common list.
     log_prob, rsample: the formula itself, where it is faster or more exact than torch's.
     event_nll: the negative log-density summed over the last dimensions, where that saves work.
+    mean_log_prob: the log-density of values, averaged over so many dimensions in front and summed over so many at the end, where
+        that saves work.
     prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
         leading sample dimensions, the event shape, and a label for errors.
     contagious: whether a parameter outside its domain makes every density NaN or infinite, so that the result betrays it.
@@ -56,6 +58,7 @@ class Family:
     states: Callable[[Params], Tensor | None] | None = None
     log_prob: Callable[[Params, Tensor], Tensor] | None = None
     event_nll: Callable[[Params, Tensor, int], Tensor] | None = None
+    mean_log_prob: Callable[[Params, Tensor, int, int], Tensor] | None = None
     rsample: Callable[[Params, Shape], Tensor] | None = None
     prepare: Callable[[Tensor, int, Shape, str], Tensor] | None = None
     check: Callable[[Params, str], None] | None = None
@@ -167,6 +170,15 @@ class FamilyBound(Bound):
         if self.family.event_nll is None:
             raise NoClosedForm(f"{self.statement}: {self.family.name} has no sum of its own.")
         return self.family.event_nll(self.params, value, self.extra + 1)
+
+    def mean_log_prob(self, value: Tensor, lead: int, dims: int, check: bool = True) -> Tensor:
+        """The log-density averaged over the first `dims` sample dimensions; `value` has `lead` of them, perhaps none."""
+        value = self._checked(value, lead, check)
+        formula = self.family.mean_log_prob
+        full = max(lead, self.lead)
+        if formula is not None and full == dims:
+            return formula(self.params, value, dims, self.extra)
+        return -self.neg_log_prob((value,), (lead,), False).mean(tuple(range(dims)))
 
     def _checked(self, value: Tensor, lead: int, check: bool) -> Tensor:
         value = self.prepared(value, lead)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from probflow import domains
 from probflow._typing import NamesLike, Shape
 from probflow.checks import compiling, is_lenient
+from probflow.distributions.binders import Constants, FromNetwork
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import Family, FamilyBound, Params
 from probflow.distributions.networked import Networked
@@ -217,39 +218,14 @@ class Parametric(Networked):
 
     def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
         if self._source and leads and not self._strings and not self._constants:
-            return self._plain_binder(leads, dense and self.family.contagious)
+            return FromNetwork(self, leads, dense and self.family.contagious)
         if not self._source and not self._strings:
-            return self._bind_constants
+            return Constants(self)
         return super().binder(leads)
-
-    def _plain_binder(self, leads: tuple[int, ...], unchecked: bool) -> Callable[..., Bound]:
-        """All parameters from the network: the common case, with nothing in the way."""
-        call, usual, dims = self.caller(), self._usual, list(leads)
-
-        def run(*inputs: Tensor) -> Bound:
-            outputs = call(*inputs)
-            front = (inputs[0].shape[0],)
-            bound = usual(outputs, front, unchecked)
-            return self._finish(outputs, list(inputs), dims, list(inputs), front) if bound is None else bound
-
-        def folded(*inputs: Tensor) -> Bound:
-            if len(dims) == 1:
-                front = tuple(inputs[0].shape[: dims[0] + 1])
-                flat = [inputs[0].flatten(0, dims[0])]
-            else:
-                flat, front = fold(list(inputs), dims)
-            outputs = call(*flat)
-            bound = usual(outputs, front, unchecked)
-            return self._finish(outputs, list(inputs), dims, flat, front) if bound is None else bound
-
-        return folded if any(leads) else run
-
-    def _bind_constants(self) -> Bound:
-        return self._all_numbers() or self._assemble({}, (1,), None)
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         if not self._source:
-            return self._finish(None, inputs, leads, [], (1,)) if self._strings else self._bind_constants()
+            return self._finish(None, inputs, leads, [], (1,)) if self._strings else Constants(self)()
         folded, front = fold(inputs, leads)
         outputs = self.call(folded)
         bound = None if self._strings or self._constants else self._usual(outputs, front)

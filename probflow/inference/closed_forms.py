@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -27,7 +28,7 @@ from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
-from probflow.inference.totals import WIDE, spread
+from probflow.inference.ops import WIDE, spread
 from probflow.printing import shape_text
 
 Formula: TypeAlias = Callable[[Params, Params, int], Tensor]
@@ -121,7 +122,7 @@ def kl_formula(q: Factor, p: Factor) -> Callable[..., Tensor] | None:
         return None
     formula = _BY_FAMILY.get((kinds[0], kinds[1]))
     if formula is not None:
-        return lambda a, b, batch=None: _apply(a, b, formula, batch)
+        return ClosedForm(formula)
     classes = kinds[0].torch_class, kinds[1].torch_class
     if not all(isinstance(c, type) and issubclass(c, td.Distribution) for c in classes):
         return None
@@ -155,17 +156,23 @@ def _check_events(a: FamilyBound, b: FamilyBound) -> None:
         )
 
 
-def _apply(a: Bound, b: Bound, formula: Formula, batch: int | None) -> Tensor:
-    if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
-        raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
-    if a.event != b.event:
-        _check_events(a, b)
-    if batch is not None and any(
-        tensor.dim() and tensor.shape[0] == batch and tensor.dtype in WIDE for tensor in a.params.values()
-    ):
-        return formula(a.params, b.params, a.extra + 1)
-    rows = formula(a.full if a.front == (1,) else a.params, b.params, a.extra)
-    return rows if batch is None else spread(rows, batch)
+@dataclass(frozen=True)
+class ClosedForm:
+    """A formula of ours, as a function of two bound distributions: one number per row, or their sum over the batch."""
+
+    formula: Formula
+
+    def __call__(self, a: Bound, b: Bound, batch: int | None = None) -> Tensor:
+        if not (isinstance(a, FamilyBound) and isinstance(b, FamilyBound)):
+            raise LossError(f"KL[{a.statement} || {b.statement}] has no closed form.")
+        if a.event != b.event:
+            _check_events(a, b)
+        if batch is not None and any(
+            tensor.dim() and tensor.shape[0] == batch and tensor.dtype in WIDE for tensor in a.params.values()
+        ):
+            return self.formula(a.params, b.params, a.extra + 1)
+        rows = self.formula(a.full if a.front == (1,) else a.params, b.params, a.extra)
+        return rows if batch is None else spread(rows, batch)
 
 
 def _torch(a: Bound, b: Bound, function: Callable[[td.Distribution, td.Distribution], Tensor]) -> Tensor:

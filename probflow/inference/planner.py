@@ -9,17 +9,16 @@ from typing import Any
 from torch import Tensor
 
 from probflow._typing import Names, Shape
-from probflow.checks import compiling, is_lenient
 from probflow.distributions import Distribution, Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
-from probflow.distributions.family import FamilyBound
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
 from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
+from probflow.inference.ops import Density, Draw, Item
 from probflow.inference.program import BATCH, Info, Program, Read, Step, needed
-from probflow.inference.totals import SUM, WIDE, spread
+from probflow.inference.totals import SUM
 from probflow.losses.estimators import Canonical, Enumerate, Estimator
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
@@ -241,20 +240,10 @@ class Planner:
 
         negated = isinstance(factor.kind, Family) and factor.kind.event_nll is not None
 
-        def run(dist: Bound, *tensors: Tensor) -> Tensor:
-            # drawn values are in the support of what drew them, not always of this; looked at where the result is not finite
-            look = check or not (is_lenient() or compiling())
-            return dist.neg_log_prob(tensors, leads, look) if negated else dist.log_prob(tensors, leads, look)
-
-        def total(dist: Bound, *arguments: Any) -> Any:
-            *tensors, batch = arguments
-            if not isinstance(dist, FamilyBound) or tensors[0].shape[0] != batch or not _wide(dist):
-                return spread(run(dist, *tensors), batch)
-            return dist.total_nll(tensors[0], check or not (is_lenient() or compiling()))
-
+        density = Density(leads, check, negated)
         slot = self.op(
-            "log_prob", check, (bound, *lined), run, axes, text=f"log {self.labels.text(factor)}", about=(factor,),
-            total=total if negated and not axes else None,
+            "log_prob", check, (bound, *lined), density, axes, text=f"log {self.labels.text(factor)}", about=(factor,),
+            total=density.total if negated and not axes else None,
         )  # fmt: skip
         return replace(slot, negated=negated)
 
@@ -288,7 +277,7 @@ class Planner:
             "inverse", None, (bound, value), lambda dist, x: dist.terms(x, lead), axes, text=f"of {factor.statement}",
             about=(factor,),
         )  # fmt: skip
-        return self.op("item", place, (both,), lambda parts: parts[place], axes)
+        return self.op("item", place, (both,), Item(place), axes)
 
     def _along_draw(self, drawn: Slot, factor: Factor, key: object, run: Callable[..., Any], shown: str) -> Slot:
         """A part of the log-density of a draw, computed with the draw."""
@@ -356,7 +345,7 @@ class Planner:
         )
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
-            item = self.op("item", place, (states,), lambda values, place=place: values[place], union((axis,), bound.axes))
+            item = self.op("item", place, (states,), Item(place), union((axis,), bound.axes))
             new[name] = Slot(item.index, (axis, *bound.axes), True, item.draws)
         inner = replace(env, bound=new, states=(*env.states, states))
         return inner, self.plain(self.factor_log_prob(factor, inner)), axis
@@ -370,9 +359,6 @@ class Planner:
         inner = tuple(d for d, axis in enumerate(reversed(axes)) if axis in lacking and axis not in outer)
         inner_sizes = tuple(list(reversed(axes))[d].size or 1 for d in inner)
         shape: Shape = tuple(axis.size or 1 for axis in axes if axis in outer)
-
-        def direct(dist: Bound, batch: int) -> tuple[Tensor, ...]:
-            return dist.draw(shape, batch, True)
 
         how, pathwise = sampler.run, sampler.pathwise
 
@@ -388,7 +374,7 @@ class Planner:
                 "draw",
                 (factor.var, axes, path, sampler.key),
                 (bound,),
-                direct if pathwise and not inner else run,
+                Draw(shape) if pathwise and not inner else run,
                 axes,
                 extra=(BATCH,),
                 fresh=True,
@@ -408,7 +394,7 @@ class Planner:
             self._paths[slot.index] = _Path(slot, bound.index, along)
         new = dict(env.bound)
         for place, name in enumerate(factor.var):
-            new[name] = self.op("item", place, (slot,), lambda values, place=place: values[place], axes)
+            new[name] = self.op("item", place, (slot,), Item(place), axes)
             self._items[new[name].index] = (slot.index, place)
             self.drawn.setdefault(name, (slot.index, place, len(axes)))
             if sampler.relaxed:
@@ -477,11 +463,6 @@ def _total(parts: tuple[Tensor, ...]) -> Tensor:
     for part in rest:
         first = first + part
     return first
-
-
-def _wide(dist: FamilyBound) -> bool:
-    """Whether the sum over a whole batch may be made of these numbers: those of 16 bits overflow, or lose too much."""
-    return all(tensor.dtype in WIDE for tensor in dist.params.values())
 
 
 def _negative(value: Any) -> Any:

@@ -15,8 +15,9 @@ from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.inference.dry_run import Example, dry_run
+from probflow.inference.special import Specialist
 from probflow.inference.steps import BATCH, Info, Read, Step, needed
-from probflow.inference.totals import with_totals
+from probflow.inference.totals import with_means, with_totals
 from probflow.printing import shape_text
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Program:
         A local is deleted after its last reader, so memory peaks where hand-written code would.
         """
         kept = {*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH}
-        steps = with_totals(self.steps, kept)
+        steps = with_totals(with_means(self.steps, kept), kept)
+        self._special = Specialist(self.reads, steps, frozenset(kept), self.size)
         last = {slot: place for place, step in enumerate(steps) for slot in step.args}
         made = {step.out for step in steps}
         given = sorted({slot for step in steps for slot in step.args if slot not in made})
@@ -86,29 +88,48 @@ class Program:
 
     def run(self, values: Mapping[str, Any]) -> list[Any]:
         """All slots after running; those not needed for an output are empty."""
-        slots = self._load(values)
         try:
-            if self._on_cpu(slots):
-                with LENIENT:
-                    self._execute(slots)
+            slots = self._special(values)
+            if slots is not None:
                 result = slots[self.outputs[""]]
                 if isinstance(result, Tensor) and not math.isfinite((result.detach().sum() if result.dim() else result).item()):
                     self._look_closer(values)
-            else:
-                with deferred():
-                    with LENIENT:
-                        self._execute(slots)
-                    result = slots[self.outputs[""]]
-                    if isinstance(result, Tensor) and result.numel():
-                        require(result.detach().sum(), math.isfinite, lambda: self._look_closer(values))
-        except ProbflowError as error:
-            raise self._explain(error, values) from error.__cause__
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # torch's words, where the checks that were left out have better ones
-            self._look_closer(values)
-            raise
+                return slots
+        except (ProbflowError, RuntimeError) as error:
+            self._fail(error, values)
+        slots = self._load(values)
+        try:
+            self._run(slots, values)
+        except (ProbflowError, RuntimeError) as error:
+            self._fail(error, values)
         return slots
+
+    def _run(self, slots: list[Any], values: Mapping[str, Any]) -> None:
+        """The general program, its checks decided at once on the CPU, together at the end on an accelerator."""
+        if self._on_cpu(slots):
+            with LENIENT:
+                if not self.fixed and self._special.due():
+                    self._special.watch(slots)
+                else:
+                    self._execute(slots)
+            result = slots[self.outputs[""]]
+            if isinstance(result, Tensor) and not math.isfinite((result.detach().sum() if result.dim() else result).item()):
+                self._look_closer(values)
+            return
+        with deferred():
+            with LENIENT:
+                self._execute(slots)
+            result = slots[self.outputs[""]]
+            if isinstance(result, Tensor) and result.numel():
+                require(result.detach().sum(), math.isfinite, lambda: self._look_closer(values))
+
+    def _fail(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
+        """What went wrong, in the best words that can be found."""
+        if isinstance(error, ProbflowError):
+            raise self._explain(error, values) from error.__cause__
+        if not isinstance(error, torch.OutOfMemoryError):
+            self._look_closer(values)  # torch's words, where the checks that were left out have better ones
+        raise error
 
     def _look_closer(self, values: Mapping[str, Any]) -> None:
         """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises."""

@@ -1,4 +1,4 @@
-"""A mean or a sum over the batch of a sum of terms, computed as hand-written programs do: one sum over batch and event per term.
+"""Means and sums computed as hand-written programs do: one sum over batch and event per term, the samples before the event.
 
 ``mean_b(Σ_i a_bi + Σ_j c_bj)`` is ``(Σ_bi a_bi + Σ_bj c_bj) / B``: without the sums per row there are fewer kernels, forward and
 backward, and nothing of the size of the batch in between.  The steps of a plan stay as they are; this is how they are executed.
@@ -10,22 +10,52 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from probflow.inference.ops import Density, MeanDensity, spread
 from probflow.inference.steps import BATCH, Step
 
-WIDE = (torch.float32, torch.float64)
 SUM = "sum"
 """The first entry of the key of an op that adds and subtracts its arguments; the second has the signs of those after the first."""
 
 
-def spread(rows: Any, batch: int) -> Any:
-    """The sum over the batch of one number per row, or of one number for all rows; of 16-bit numbers in float32, where it fits."""
-    if not isinstance(rows, Tensor) or rows.dim() == 0:
-        return rows * batch
-    total = rows.sum() if rows.dtype in WIDE else rows.sum(dtype=torch.float32)
-    return total if rows.shape[0] == batch else total * (batch / rows.shape[0])
+def with_means(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
+    """The same steps, an average over samples of one log-density as one step: ``mean_k Σ_d a_kbd`` is ``Σ_d mean_k a_kbd``."""
+    readers = _readers(steps)
+    made = {step.out: step for step in steps}
+    changed: dict[int, Step | None] = {}
+    for step in steps:
+        density = made.get(step.args[0]) if step.kind == "average" else None
+        op = None if density is None or density.out in kept or len(readers[density.out]) > 1 else _mean_density(step, density)
+        if density is None or op is None:
+            continue
+        last = step
+        after = readers.get(step.out, [])
+        if step.out not in kept and len(after) == 1 and after[0].info is not None and after[0].info.key == "negative":
+            last, op = after[0], replace(op, negated=False)
+            changed[step.out] = None
+        changed[density.out] = None
+        changed[last.out] = replace(last, kind="log_prob", run=op, args=density.args, info=None)
+    found = (changed.get(step.out, step) for step in steps)
+    return tuple(step for step in found if step is not None)
+
+
+def _mean_density(step: Step, density: Step) -> MeanDensity | None:
+    """Where all sample dimensions are averaged, of the log-density of one variable whose family has a formula for that."""
+    op = density.run
+    if step.info is None or density.info is None or not isinstance(op, Density) or not op.negated or len(density.args) != 2:
+        return None
+    (factor,), dims = density.info.about, step.info.key
+    known = getattr(factor.kind, "mean_log_prob", None) is not None
+    return MeanDensity(op, len(dims), True) if known and dims == tuple(range(len(density.info.axes))) else None
+
+
+def _readers(steps: Sequence[Step]) -> dict[int, list[Step]]:
+    readers: dict[int, list[Step]] = {}
+    for step in steps:
+        for slot in step.args:
+            readers.setdefault(slot, []).append(step)
+    return readers
 
 
 def with_totals(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
@@ -33,10 +63,7 @@ def with_totals(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
 
     What reads a term does not matter, a loss or a report of its terms: both get the same number, to the last bit.
     """
-    readers: dict[int, list[Step]] = {}
-    for step in steps:
-        for slot in step.args:
-            readers.setdefault(slot, []).append(step)
+    readers = _readers(steps)
     free: dict[int, bool] = {}
     for step in reversed(steps):
         free[step.out] = (

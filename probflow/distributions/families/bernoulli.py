@@ -12,9 +12,11 @@ from probflow.distributions.parametric import Parametric
 from probflow.distributions.shapes import broadcast
 from probflow.domains import boolean, real, unit_interval
 
+_WIDE = (torch.float32, torch.float64)
+
 
 def _cross_entropy(p: Params, x: Tensor) -> Tensor:
-    """Cross-entropy in one kernel; from logits it is exact however large they are."""
+    """Cross-entropy elementwise; from logits it is exact however large they are."""
     if "logits" in p:
         logits, x = _same_shape(p["logits"], x)
         return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
@@ -23,6 +25,14 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
         return F.binary_cross_entropy(probs, x, reduction="none")  # torch bounds log 0 at -100, and its gradient
     with torch.autocast(probs.device.type, enabled=False):
         return F.binary_cross_entropy(probs, x, reduction="none")
+
+
+def _mean_log_prob(p: Params, x: Tensor, lead: int, dims: int) -> Tensor:
+    """The samples first, that is the smaller sum; without a gradient log σ(±logits), + where x is 1, in two passes less."""
+    quick = not torch.is_grad_enabled() and "logits" in p and x.dtype == p["logits"].dtype in _WIDE
+    elements = F.logsigmoid(torch.sub(x, 0.5).mul_(2).mul(p["logits"])) if quick else _cross_entropy(p, x)
+    mean = sum_event(elements.mean(tuple(range(lead))), dims)
+    return mean if quick else -mean
 
 
 def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
@@ -56,6 +66,7 @@ class Bernoulli(
         support=boolean,
         states=_states,
         event_nll=_event_nll,
+        mean_log_prob=_mean_log_prob,
     ),
 ):
     r"""Bernoulli distribution of 0/1 values, elementwise: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`.

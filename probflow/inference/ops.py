@@ -1,0 +1,93 @@
+"""Ops that say what they do: the draws, densities and divergences of a plan, as functions of bound distributions.
+
+A specialised program (:mod:`probflow.inference.specialise`) reads their fields, and calls the family's formulas itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probflow._typing import Shape
+from probflow.checks import compiling, is_lenient
+from probflow.distributions.bound import Bound
+from probflow.distributions.family import FamilyBound
+
+WIDE = (torch.float32, torch.float64)
+
+
+def spread(rows: Any, batch: int) -> Any:
+    """The sum over the batch of one number per row, or of one number for all rows; of 16-bit numbers in float32, where it fits."""
+    if not isinstance(rows, Tensor) or rows.dim() == 0:
+        return rows * batch
+    total = rows.sum() if rows.dtype in WIDE else rows.sum(dtype=torch.float32)
+    return total if rows.shape[0] == batch else total * (batch / rows.shape[0])
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A pathwise draw with these sample dimensions in front."""
+
+    shape: Shape
+
+    def __call__(self, dist: Bound, batch: int) -> tuple[Tensor, ...]:
+        return dist.draw(self.shape, batch, True)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One of several values that were drawn together."""
+
+    place: int
+
+    def __call__(self, values: tuple[Tensor, ...]) -> Tensor:
+        return values[self.place]
+
+
+@dataclass(frozen=True)
+class Density:
+    """The log-density at values with these numbers of sample dimensions, or its negative.
+
+    check: whether the values come from outside.  Drawn values are in the support of what drew them, not always of this; they are
+    looked at where the result is not finite.
+    """
+
+    leads: tuple[int, ...]
+    check: bool
+    negated: bool
+
+    def __call__(self, dist: Bound, *values: Tensor) -> Tensor:
+        look = self.check or not (is_lenient() or compiling())
+        return dist.neg_log_prob(values, self.leads, look) if self.negated else dist.log_prob(values, self.leads, look)
+
+    def total(self, dist: Bound, *arguments: Any) -> Any:
+        """The sum over the batch, the last argument."""
+        *values, batch = arguments
+        if not isinstance(dist, FamilyBound) or values[0].shape[0] != batch or not _wide(dist):
+            return spread(self(dist, *values), batch)
+        return dist.total_nll(values[0], self.check or not (is_lenient() or compiling()))
+
+
+@dataclass(frozen=True)
+class MeanDensity:
+    """The mean of a log-density over its `dims` sample dimensions, or its negative, without the densities themselves."""
+
+    density: Density
+    dims: int
+    negated: bool
+
+    def __call__(self, dist: Bound, value: Tensor) -> Tensor:
+        lead, check = self.density.leads[0], self.density.check or not (is_lenient() or compiling())
+        if isinstance(dist, FamilyBound):
+            mean = dist.mean_log_prob(value, lead, self.dims, check)
+        else:
+            mean = dist.log_prob((value,), (lead,), check).mean(tuple(range(self.dims)))
+        return -mean if self.negated else mean
+
+
+def _wide(dist: FamilyBound) -> bool:
+    """Whether the sum over a whole batch may be made of these numbers: those of 16 bits overflow, or lose too much."""
+    return all(tensor.dtype in WIDE for tensor in dist.params.values())

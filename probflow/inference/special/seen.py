@@ -1,0 +1,51 @@
+"""What a run has shown of a value: all but its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probflow._typing import Names, Shape
+from probflow.distributions.family import Family, FamilyBound
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What was seen of a bound distribution: all of it but the numbers."""
+
+    family: Family
+    names: Names
+    shape: Shape
+    dtype: torch.dtype
+    make: Callable[[dict[str, Tensor]], FamilyBound]
+    front: Shape
+    extra: int
+    event: Shape
+    form: type
+    """What the network returned: dict, tuple, or one Tensor."""
+
+
+def seen(value: Any, form: type = dict) -> Any:
+    """What is to be known of a value: a tensor's type, shape and dtype, a distribution's parameters, a number's type."""
+    if isinstance(value, Tensor):
+        return type(value), value.shape, value.dtype, value.is_cpu
+    if isinstance(value, FamilyBound):
+        tensors = list(value.params.values())
+        first = tensors[0]
+        if any(type(t) is not Tensor or t.shape != first.shape or t.dtype != first.dtype or not t.is_cpu for t in tensors):
+            return value if all(t.dim() == 0 for t in tensors) else None
+        if first.dim() == 0:
+            return value  # constants: single numbers, kept as they are
+        family, statement, front, extra, event = value.family, value.statement, value.front, value.extra, value.event
+
+        def make(params: dict[str, Tensor]) -> FamilyBound:
+            return FamilyBound(family, statement, params, front, extra, event)
+
+        return Parameters(family, tuple(value.params), tuple(first.shape), first.dtype, make, front, extra, event, form)
+    if isinstance(value, (int, float)):
+        return type(value)
+    return None

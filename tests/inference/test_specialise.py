@@ -1,0 +1,303 @@
+"""A loss in a loop: the program made for the shapes of the last runs says the same as the general one, errors included."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import probflow as pf
+from probflow import KL, E, Loss, errors, log
+from probflow.inference.evaluate import program_for
+from probflow.inference.special import specialist
+from tests.inference.compiled_registry import BAD, LOSSES, D, Z, batch, decoder, encoder, prior, vae
+
+DIRECT = [
+    "VAE",
+    "VAE, 4 samples",
+    "CVAE with a coefficient",
+    "hierarchical",
+    "M2",
+    "IWAE",
+    "flow prior",
+    "flow posterior",
+    "no mean",
+]
+"""Losses with a network whose parameters nothing has to be asked about."""
+
+
+def data(size: int) -> dict[str, Any]:
+    """The same rows in every call, in new tensors."""
+    with torch.random.fork_rng():
+        torch.manual_seed(size)
+        return batch(size)
+
+
+def warm(loss: Loss, values: dict[str, Any], runs: int = specialist.RUNS) -> list[Any]:
+    """The programs made for these values."""
+    for _ in range(runs):
+        loss.eval(values)
+    return program_for(loss, values)._special.known
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A switch to the general program."""
+    yield lambda: monkeypatch.setattr(specialist.Specialist, "__call__", lambda self, values: None)
+
+
+def outcome(loss: Loss, values: dict[str, Any], seed: int) -> list[Tensor]:
+    """Value, terms, samples and gradients."""
+    torch.manual_seed(seed)
+    value, drawn = loss.eval(values, return_dict=True)
+    parts = [p for p in loss.module().parameters() if p.requires_grad]
+    grads = torch.autograd.grad(value.sum(), parts, allow_unused=True) if parts else ()
+    terms = loss.terms(values)
+    plain = loss.eval(values)
+    with torch.no_grad():
+        quiet = loss.eval(values)
+    return [value, plain, quiet, *terms.values(), *drawn.values(), *(g for g in grads if g is not None)]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_same_numbers_to_the_last_bit(name: str, general: Callable[[], None]) -> None:
+    torch.manual_seed(0)
+    loss = LOSSES[name]()
+    known = warm(loss, data(5))
+    warm(loss, data(3))
+    assert known or name not in DIRECT
+    for _ in range(specialist.RUNS):
+        outcome(loss, data(5), 0)
+    quick = {(size, seed): outcome(loss, data(size), seed) for size in (5, 3, 4) for seed in range(3)}
+    general()
+    for (size, seed), found in quick.items():
+        for a, b in zip(found, outcome(loss, data(size), seed), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_same_words_for_a_mistake(name: str) -> None:
+    torch.manual_seed(0)
+    make, spoil = BAD[name]
+    loss, fresh = make(), make()
+    values = data(5)
+    warm(loss, values)
+    spoil(values)
+    with pytest.raises(errors.ProbflowError) as expected:
+        fresh.eval(values)
+    with pytest.raises(errors.ProbflowError) as found:
+        loss.eval(values)
+    assert (type(found.value), str(found.value)) == (type(expected.value), str(expected.value))
+
+
+class Changing(nn.Module):
+    """A network that returns something else when told to; it counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.change, self.calls = nn.Linear(D, 2 * Z), "", 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        loc, raw = self.net(x).chunk(2, 1)
+        scale = F.softplus(raw)
+        returned: dict[str, Any] = {
+            "": {"loc": loc, "scale": scale},
+            "order": {"scale": scale, "loc": loc},
+            "tuple": (loc, scale),
+            "list": [loc, scale],
+            "one row": {"loc": loc, "scale": torch.ones(1, Z)},
+            "number": {"loc": loc, "scale": 2.0},
+            "double": {"loc": loc.double(), "scale": scale.double()},
+            "negative": {"loc": loc, "scale": -scale},
+            "nan": {"loc": loc * float("nan"), "scale": scale},
+            "width": {"loc": loc[:, :1], "scale": scale[:, :1]},
+            "name": {"loc": loc, "std": scale},
+            "rows": {"loc": loc[:2], "scale": scale[:2]},
+        }
+        return returned[self.change]
+
+
+GOOD = ["order", "tuple", "list", "one row", "number", "double"]
+
+
+def drawing(net: Changing) -> Loss:
+    """Nothing betrays a wrong scale but the look at it."""
+    return -E(pf.Normal("q(z | x)", net))[log(prior())].mean()
+
+
+def divergence(net: Changing) -> Loss:
+    """A wrong scale shows in the result."""
+    q = pf.Normal("q(z | x)", net)
+    return (KL(q, prior()) - E(q)[log(decoder())]).mean()
+
+
+@pytest.mark.parametrize("change", GOOD)
+@pytest.mark.parametrize("make", [drawing, divergence])
+def test_network_that_returns_something_else(
+    change: str, make: Callable[[Changing], Loss], general: Callable[[], None]
+) -> None:
+    torch.manual_seed(0)
+    net = Changing()
+    loss, values = make(net), data(5)
+    assert warm(loss, values)
+    net.change, net.calls = change, 0
+    torch.manual_seed(1)
+    found = loss.eval(values)
+    assert net.calls == 1  # what it returned is used, not asked for again
+    general()
+    torch.manual_seed(1)
+    assert torch.equal(found, loss.eval(values))
+
+
+@pytest.mark.parametrize("change", ["negative", "nan", "width", "name", "rows"])
+@pytest.mark.parametrize("make", [drawing, divergence])
+def test_network_that_returns_something_wrong(change: str, make: Callable[[Changing], Loss]) -> None:
+    torch.manual_seed(0)
+    net = Changing()
+    loss, values = make(net), data(5)
+    assert warm(loss, values)
+    fresh = make(copy.deepcopy(net))
+    for module in (net, *(m for m in fresh.module().modules() if isinstance(m, Changing))):
+        module.change = change
+    with pytest.raises(errors.ProbflowError) as expected:
+        fresh.eval(values)
+    for _ in range(2 * specialist.PATIENCE):  # also once the specialised program is given up
+        with pytest.raises(errors.ProbflowError) as found:
+            loss.eval(values)
+        assert (type(found.value), str(found.value)) == (type(expected.value), str(expected.value))
+    net.change = ""
+    assert bool(loss.eval(values).isfinite())
+
+
+@pytest.mark.parametrize("change", ["tuple", "list"])
+def test_network_that_always_returned_that(change: str, general: Callable[[], None]) -> None:
+    torch.manual_seed(0)
+    net = Changing()
+    net.change = change
+    loss, values = divergence(net), data(5)
+    assert bool(warm(loss, values))
+    torch.manual_seed(1)
+    found = loss.eval(values)
+    general()
+    torch.manual_seed(1)
+    assert torch.equal(found, loss.eval(values))
+
+
+def test_constants_are_read_in_every_run() -> None:
+    torch.manual_seed(0)
+    pz = prior()
+    loss, values = (KL(encoder(), pz)).mean(), data(5)
+    assert warm(loss, values)
+    before = loss.eval(values)
+    pz.get_buffer("scale").fill_(3.0)  # in place
+    inside = loss.eval(values)
+    pz.register_buffer("scale", torch.tensor(5.0))  # another tensor
+    outside = loss.eval(values)
+    pz.register_buffer("scale", torch.tensor(1.0))
+    again = loss.eval(values)
+    assert len({x.item() for x in (before, inside, outside)}) == 3
+    assert torch.equal(before, again)
+
+
+def test_a_program_that_never_fits_is_given_up() -> None:
+    torch.manual_seed(0)
+    net = Changing()
+    loss, values = divergence(net), data(5)
+    known = warm(loss, values)
+    net.change = "one row"
+    for _ in range(specialist.PATIENCE + specialist.RUNS):
+        loss.eval(values)
+    assert all(program.misses == 0 for program in known)  # of the new one "q(z|x)" is called as in the general program
+
+
+def test_shapes_that_change_all_the_time() -> None:
+    torch.manual_seed(0)
+    loss = vae()
+    for size in range(1, 12):
+        warm(loss, data(size))
+    special = program_for(loss, data(1))._special
+    assert len(special.known) == specialist.MOST
+    assert loss.eval(data(20)).isfinite()
+
+
+def test_dtype_and_autocast() -> None:
+    torch.manual_seed(0)
+    loss, values = vae(), {"x": data(5)["x"].float()}
+    module = loss.module().float()
+    assert warm(loss, values)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = loss.eval(values)
+    assert coarse.dtype == torch.float32 and not torch.equal(coarse, coarse.bfloat16().float())
+    assert module.double()({"x": values["x"].double()}).dtype == torch.float64
+    assert module.float()(values).dtype == torch.float32
+
+
+class Counting(nn.Module):
+    """Its output after so many calls is not a number."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__()
+        self.net, self.good = nn.Linear(D, Z), good
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        self.good -= 1
+        logits = self.net(x)
+        return {"loc": logits if self.good >= 0 else logits / 0, "scale": torch.ones_like(logits)}
+
+
+def test_infinite_result_is_looked_into() -> None:
+    torch.manual_seed(0)
+    loss = (KL(pf.Normal("q(z | x)", Counting(6)), prior())).mean()
+    values = data(5)
+    assert warm(loss, values, 6)
+    with pytest.raises(errors.ParameterError, match=r"q\(z\|x\): loc must be real numbers"):
+        loss.eval(values)
+
+
+def test_training_is_the_same(general: Callable[[], None]) -> None:
+    def trained() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = pf.Model(vae())
+        data = {"x": torch.rand(50, D).round()}
+        batches = pf.data.Batches(data, 8, generator=torch.Generator().manual_seed(0))  # the last one has 2 rows
+        model.fit(batches, epochs=4, progress=False)
+        return [*model.loss.module().parameters(), torch.tensor(model.history["loss"])]
+
+    quick = trained()
+    general()
+    for a, b in zip(quick, trained(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_mean_over_samples_first() -> None:
+    """The average of a Bernoulli's log-density over 64 samples, against the average of 64 log-densities."""
+    torch.manual_seed(0)
+    q, p, values = encoder(), decoder(), data(5)
+    module = E(q, [64])[log(p)].module().double()
+    doubled = {"x": values["x"].double()}
+    torch.manual_seed(1)
+    value, drawn = E(q, [64])[log(p)].eval(doubled, return_dict=True)
+    expected = p.log_prob({"x": doubled["x"].expand(64, 5, D), "z": drawn["z"]}, sample_dims=1).mean(0)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        torch.testing.assert_close(module(doubled), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_saturated_logits_without_gradient() -> None:
+    """log p is exact however large the logits are, on both sides of 0, with a gradient and without."""
+    size = torch.tensor([[20.0, -20.0, 60.0, -60.0, 500.0, -500.0]])
+    p = pf.Bernoulli("p(x | z)", lambda z: {"logits": size.expand(len(z), 6)})
+    for x in (torch.ones(1, 6), torch.zeros(1, 6)):
+        exact = F.logsigmoid((size * (2 * x - 1)).double()).sum(1)
+        loss = E(prior("p(z)", 1), [2])[log(p)]
+        for values in ({"x": x}, {"x": x}):
+            with torch.no_grad():
+                torch.testing.assert_close(loss.eval(values).double(), exact, rtol=1e-6, atol=0.0)
+            torch.testing.assert_close(loss.eval(values).double(), exact, rtol=1e-6, atol=0.0)
