@@ -127,7 +127,7 @@ def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
     if not isinstance(values, Mapping):
         check_mapping(values, str(loss), loss.input_var)
     while True:
-        program = program_for(loss, values, with_terms)
+        program = program_for(loss, values, with_terms).ready()
         try:
             return Boundary(program, _watched(program, values, modules(loss)))
         except TooManyStates as found:

@@ -215,14 +215,14 @@ class LossModule(nn.Module):
         for place, tensor in enumerate(coefficients(loss)):
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(f"coefficient{place}", tensor)
-        self._program = program_for(loss)
+        self._program = program_for(loss).ready()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_program"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._program = program_for(self.loss)  # a copy has networks of its own, and needs a program that runs them
+        self._program = program_for(self.loss).ready()  # a copy has networks of its own, and needs a program that runs them
 
     def forward(self, values: Values) -> Tensor:
         """The value of the loss."""
@@ -231,7 +231,7 @@ class LossModule(nn.Module):
         if compiling():
             return self._program.value(self._program.trace(values))
         value = self.loss.eval(values)
-        self._program = program_for(self.loss)  # planned anew where a variable turned out too large to sum over
+        self._program = program_for(self.loss).ready()  # planned anew where a variable turned out too large to sum over
         return value
 
     def extra_repr(self) -> str:

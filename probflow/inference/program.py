@@ -58,25 +58,36 @@ class Program:
         self.steps = tuple(steps)
         self.numbers = tuple(read for read in self.reads if read.number)
         self.example: Example | None = None  # what the slots held with example values, if there were any
-        self._execute = self._compile()
+        self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH})
+        self._straight = with_totals(with_means(self.steps, self._kept), self._kept)
+        self._special = Specialist(self.reads, self._straight, self._kept, self.size)
+        self._function: Callable[[list[Any]], None] | None = None
+        self._runs = 0
 
-    def _compile(self) -> Callable[[list[Any]], None]:
-        """The steps as one Python function: reads its inputs from the slots, leaves its outputs there.
+    def ready(self) -> Program:
+        """Written as one Python function, which ``torch.compile`` can trace."""
+        if self._function is None:
+            self._function = self._written()
+        return self
 
-        A local is deleted after its last reader, so memory peaks where hand-written code would.
-        """
-        kept = {*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH}
-        steps = with_totals(with_means(self.steps, kept), kept)
-        self._special = Specialist(self.reads, steps, frozenset(kept), self.size)
-        last = {slot: place for place, step in enumerate(steps) for slot in step.args}
+    def _dead(self) -> list[list[int]]:
+        """The slots that nobody reads after each step: memory peaks where hand-written code would."""
+        last = {slot: place for place, step in enumerate(self._straight) for slot in step.args}
+        return [
+            sorted({slot for slot in step.args if last[slot] == place and slot not in self._kept})
+            for place, step in enumerate(self._straight)
+        ]
+
+    def _written(self) -> Callable[[list[Any]], None]:
+        """The steps as one Python function: reads its inputs from the slots, leaves its outputs there."""
+        steps = self._straight
         made = {step.out for step in steps}
         given = sorted({slot for step in steps for slot in step.args if slot not in made})
         lines = [f"v{slot} = s[{slot}]" for slot in given]
-        for place, step in enumerate(steps):
+        for place, (step, dead) in enumerate(zip(steps, self._dead(), strict=True)):
             lines.append(f"v{step.out} = f{place}({', '.join(f'v{slot}' for slot in step.args)})")
-            dead = sorted({slot for slot in step.args if last[slot] == place and slot not in kept})
             lines += [f"del {', '.join(f'v{slot}' for slot in dead)}"] if dead else []
-        lines += [f"s[{slot}] = v{slot}" for slot in sorted(kept & made)]
+        lines += [f"s[{slot}] = v{slot}" for slot in sorted(self._kept & made)]
         functions = {f"f{place}": step.run for place, step in enumerate(steps)}
         source = f"def execute(s{''.join(f', {name}={name}' for name in functions)}):\n" + "".join(
             f"    {line}\n" for line in lines or ["pass"]
@@ -123,6 +134,19 @@ class Program:
             if isinstance(result, Tensor) and result.numel():
                 require(result.detach().sum(), math.isfinite, lambda: self._look_closer(values))
 
+    def _execute(self, slots: list[Any]) -> None:
+        """Step by step at first; from the second run on as a function, which takes longer to write than to run."""
+        if self._function is None and self._runs:
+            self.ready()
+        if self._function is not None:
+            self._function(slots)
+            return
+        self._runs += 1
+        for step, dead in zip(self._straight, self._dead(), strict=True):
+            slots[step.out] = step.run(*[slots[slot] for slot in step.args])
+            for slot in dead:
+                slots[slot] = None
+
     def _fail(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
         """What went wrong, in the best words that can be found."""
         if isinstance(error, ProbflowError):
@@ -144,7 +168,8 @@ class Program:
             slots[read.slot] = values[read.name]
             if not read.number:
                 slots[BATCH] = values[read.name].shape[read.lead]
-        self._execute(slots)
+        if self._function is not None:  # always so: see `ready`
+            self._function(slots)
         return slots
 
     def _load(self, values: Mapping[str, Any]) -> list[Any]:

@@ -6,7 +6,7 @@ backward, and nothing of the size of the batch in between.  The steps of a plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ SUM = "sum"
 """The first entry of the key of an op that adds and subtracts its arguments; the second has the signs of those after the first."""
 
 
-def with_means(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
+def with_means(steps: Sequence[Step], kept: Set[int]) -> tuple[Step, ...]:
     """The same steps, an average over samples of one log-density as one step: ``mean_k Σ_d a_kbd`` is ``Σ_d mean_k a_kbd``."""
     readers = _readers(steps)
     made = {step.out: step for step in steps}
@@ -58,7 +58,7 @@ def _readers(steps: Sequence[Step]) -> dict[int, list[Step]]:
     return readers
 
 
-def with_totals(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
+def with_totals(steps: Sequence[Step], kept: Set[int]) -> tuple[Step, ...]:
     """The same steps, those that only reductions over the batch need as sums over it; `kept` are needed as they are.
 
     What reads a term does not matter, a loss or a report of its terms: both get the same number, to the last bit.
