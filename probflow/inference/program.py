@@ -102,8 +102,7 @@ class Program:
         try:
             slots = self._special(values)
             if slots is not None:
-                result = slots[self.outputs[""]]
-                if isinstance(result, Tensor) and not math.isfinite((result.detach().sum() if result.dim() else result).item()):
+                if not _finite(slots[self.outputs[""]]):
                     self._look_closer(values)
                 return slots
         except (ProbflowError, RuntimeError) as error:
@@ -123,8 +122,7 @@ class Program:
                     self._special.watch(slots)
                 else:
                     self._execute(slots)
-            result = slots[self.outputs[""]]
-            if isinstance(result, Tensor) and not math.isfinite((result.detach().sum() if result.dim() else result).item()):
+            if not _finite(slots[self.outputs[""]]):
                 self._look_closer(values)
             return
         with deferred():
@@ -349,3 +347,12 @@ class Program:
         return listed(self)
 
     __repr__ = __str__
+
+
+def _finite(result: Any) -> bool:
+    """Whether all numbers of a result on the CPU are finite."""
+    if not isinstance(result, Tensor):
+        return True
+    if result.dim():
+        result = (result.detach() if result.requires_grad else result).sum()
+    return math.isfinite(result.item())

@@ -29,10 +29,10 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
 
 def _mean_log_prob(p: Params, x: Tensor, lead: int, dims: int) -> Tensor:
     """The samples first, that is the smaller sum; without a gradient log σ(±logits), + where x is 1, in two passes less."""
-    quick = not torch.is_grad_enabled() and "logits" in p and x.dtype == p["logits"].dtype in _WIDE
-    elements = F.logsigmoid(torch.sub(x, 0.5).mul_(2).mul(p["logits"])) if quick else _cross_entropy(p, x)
-    mean = sum_event(elements.mean(tuple(range(lead))), dims)
-    return mean if quick else -mean
+    logits, axes = p.get("logits"), 0 if lead == 1 else tuple(range(lead))
+    if logits is not None and x.dtype == logits.dtype in _WIDE and not torch.is_grad_enabled():
+        return sum_event(F.logsigmoid(torch.sub(x, 0.5).mul_(2).mul(logits)).mean(axes), dims)
+    return -sum_event(_cross_entropy(p, x).mean(axes), dims)
 
 
 def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:

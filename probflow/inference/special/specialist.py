@@ -34,8 +34,6 @@ class Specialist:
 
     def __call__(self, values: Mapping[str, Any]) -> list[Any] | None:
         """All kept slots, or None: no program for values like these."""
-        if not self.known or compiling():
-            return None
         for program in self.known:
             found = program.run(values)
             if found is None:
