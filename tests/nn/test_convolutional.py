@@ -56,6 +56,46 @@ def test_the_context_reaches_every_output(make, shape):
     assert bool((net(x, c) != net(x, c + torch.rand_like(c) + 1)).all())
 
 
+def plain(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The same layers one by one, in torch's usual order of memory, with a ReLU that writes over nothing."""
+    if isinstance(net, ConvConditioner):
+        return net.rest[3](net.rest[1](net.first.conv(x).relu()).relu())
+    assert isinstance(net, ResidualConditioner)
+    h = net.first.conv(x)
+    for block in net.blocks:
+        h = h + block[3](block[1](h.relu()).relu())
+    return net.last[1](h.relu())
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_is_the_same_function_whatever_the_order_in_memory(make, dtype):
+    near = {"rtol": 1e-3, "atol": 1e-2} if dtype == torch.float32 else {}
+    net = awake(make()).to(dtype)
+    whole = torch.randn(3, 6, 5, 6, dtype=dtype, requires_grad=True)
+    x = whole[:, :3]  # a view with rows far apart, as couplings pass it
+    before, weight = x.detach().clone(), torch.randn(3, 4, 5, 6, dtype=dtype)
+    out, expected = net(x), plain(net, x)
+    assert out.is_contiguous()
+    assert_close(out, expected, **near)
+    inputs = [whole, *net.parameters()]
+    ours, theirs = (torch.autograd.grad((y.sin() * weight).sum(), inputs, create_graph=True) for y in (out, expected))
+    assert_close(ours, theirs, **near)
+    ours, theirs = (torch.autograd.grad(g[0].square().sum(), inputs, allow_unused=True) for g in (ours, theirs))
+    assert_close([g for g in ours if g is not None], [g for g in theirs if g is not None], **near)
+    assert torch.equal(x, before)
+    assert_close(torch.func.vmap(net)(x.detach().unsqueeze(1)).squeeze(1), expected.detach(), **near)
+
+
+@every
+def test_a_nan_row_stays_in_its_row(make):
+    net, x = awake(make()), torch.randn(3, 3, 5, 6)
+    expected = net(x)
+    x[1] = torch.nan
+    assert_close(net(x)[::2], expected[::2])
+    assert net(x)[1].isnan().any()
+
+
 @every
 def test_the_whole_of_an_image_context_is_read(make):
     net, x = awake(make((1, 10, 12), activation=nn.Softplus)), torch.randn(1, 3, 5, 6)
