@@ -40,7 +40,8 @@ def sizes_of_bins(logits: Tensor, bound: float, least: tuple[float, float]) -> T
     shares = logits.unflatten(0, (2, -1)).softmax(1)
     bins = shares.shape[1]
     if least[0] == least[1]:
-        return shares * (2 * bound * (1 - bins * least[0])) + 2 * bound * least[0]
+        # one kernel for both: m - (-c) share
+        return torch.rsub(shares, 2 * bound * least[0], alpha=-2 * bound * (1 - bins * least[0]))
     axes = [share * (2 * bound * (1 - bins * m)) + 2 * bound * m for share, m in zip(shares.unbind(0), least, strict=True)]
     return torch.stack(axes)
 
@@ -74,6 +75,17 @@ def inside_box(value: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """Where a value lies in [-B, B], and the value with 0 elsewhere, so that no derivative of a tail passes through the bins."""
     inside = value.abs() <= bound
     return inside, torch.where(inside, value, 0)
+
+
+def within(value: Tensor, least: float, most: float) -> Tensor:
+    """`value`, a result just computed, without the rounding that took it past a bound; the derivative is that of the exact result.
+
+    A clamp that autograd sees would cost five kernels backward, to make the derivative zero at such places.
+    """
+    if torch.compiler.is_compiling():
+        return value.clamp(least, most)
+    F.hardtanh_(value.detach(), least, most)  # clamp_, which torch.func.vmap does not know
+    return value
 
 
 def check_bins(title: str, bins: int, bound: float, **least: float) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from probflow._typing import Shape
 from probflow.errors import ArgumentError
-from probflow.transforms.bins import along_bins, bins_first, check_bins, find_cells, inside_box, pick, sizes_of_bins
+from probflow.transforms.bins import along_bins, bins_first, check_bins, find_cells, inside_box, pick, sizes_of_bins, within
 from probflow.transforms.elementwise import Elementwise
 from probflow.transforms.scalar import ScalarMap
 from probflow.transforms.transform import Pair
@@ -58,17 +58,17 @@ class SplineMap(ScalarMap):
     def forward_and_logdet(self, z: Tensor, h: Tensor) -> Pair:
         inside, clipped = inside_box(z, self.bound)
         (x0, z0), (width, height), ratio, (d0, d1) = self._bins(clipped, h, axis=1)
-        xi, eta = _solve(((clipped - z0) / height).clamp(0, 1), d0, d1)
+        xi, eta = _solve(within((clipped - z0) / height, 0, 1), d0, d1)
         _, slope = _curve(xi, eta, d0, d1, ratio)
-        x = (x0 + width * xi).clamp(-self.bound, self.bound)
+        x = within(x0 + width * xi, -self.bound, self.bound)
         return torch.where(inside, x, z), torch.where(inside, -slope.log(), 0)
 
     def inverse_and_logdet(self, x: Tensor, h: Tensor) -> Pair:
         inside, clipped = inside_box(x, self.bound)
         (x0, z0), (width, height), ratio, (d0, d1) = self._bins(clipped, h, axis=0)
-        xi = ((clipped - x0) / width).clamp(0, 1)
+        xi = within((clipped - x0) / width, 0, 1)
         share, slope = _curve(xi, 1 - xi, d0, d1, ratio)
-        z = (z0 + height * share).clamp(-self.bound, self.bound)
+        z = within(z0 + height * share, -self.bound, self.bound)
         return torch.where(inside, z, x), torch.where(inside, slope.log(), 0)
 
     def _bins(self, value: Tensor, h: Tensor, axis: int) -> tuple[Many, Many, Tensor, Many]:

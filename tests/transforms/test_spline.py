@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from probflow.errors import ArgumentError
-from probflow.transforms.bins import bins_first, sizes_of_bins
+from probflow.transforms.bins import bins_first, sizes_of_bins, within
 from probflow.transforms.piecewise_linear import PiecewiseLinear, PiecewiseLinearMap
 from probflow.transforms.scalar import ScalarMap
 from probflow.transforms.spline import Spline, SplineMap
@@ -211,3 +211,29 @@ def test_second_derivatives_are_right() -> None:
 def test_what_cannot_be_is_said_at_construction(make: object, says: str) -> None:
     with pytest.raises(ArgumentError, match=says):
         make()
+
+
+# ------------------------------------------------------------------ rounding
+
+
+def test_rounding_past_a_bound_is_cut_off_and_leaves_the_derivative():
+    x = torch.tensor([-0.25, 0.5, 1.5, torch.nan], requires_grad=True)
+    result = within(2 * x, 0, 1)
+    assert_close(result, torch.tensor([0.0, 1.0, 1.0, torch.nan]), equal_nan=True)
+    assert_close(torch.autograd.grad(result.sum(), x)[0], torch.full((4,), 2.0))
+    assert_close(x.detach(), torch.tensor([-0.25, 0.5, 1.5, torch.nan]), equal_nan=True)
+
+
+@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+def test_function_transforms_differentiate_it_too(inverse: bool):
+    torch.manual_seed(0)
+    map, x, h = SplineMap(4), 2 * torch.randn(5, 3), torch.randn(5, 11, 3)
+
+    def run(x: Tensor, h: Tensor) -> Tensor:
+        return torch.stack((map.inverse_and_logdet if inverse else map.forward_and_logdet)(x, h))
+
+    expected = torch.autograd.functional.jacobian(run, (x, h))
+    assert_close(torch.func.jacrev(run, (0, 1))(x, h), expected)
+    assert_close(torch.func.jacfwd(run, (0, 1))(x, h), expected)
+    rows = torch.func.vmap(lambda x, h: run(x[None], h[None])[:, 0], out_dims=1)(x, h)
+    assert_close(rows, run(x, h))
