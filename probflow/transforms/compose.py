@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from probflow._typing import Shape
 from probflow.errors import ArgumentError, ShapeError
 from probflow.printing import shape_text
+from probflow.transforms.channel_run import Run, with_channel_runs
 from probflow.transforms.containment import contains
-from probflow.transforms.coupling_run import CouplingRun, runs_of
+from probflow.transforms.coupling_run import runs_of
 from probflow.transforms.torch_transform import as_transform
 from probflow.transforms.transform import Cost, Pair, Transform, added, no_logdet
 
@@ -68,12 +69,12 @@ class Compose(Transform):
         return tuple(self.layers._modules.values())  # type: ignore[arg-type]
 
     @property
-    def _runs(self) -> list[Transform | CouplingRun]:
-        """The layers, couplings in a row that share their halves as one."""
+    def _runs(self) -> list[Run]:
+        """The layers, couplings in a row that share their halves as one, and so a normalisation and a convolution side by side."""
         parts = self._parts
         made = self.__dict__.get("_made_runs")
         if made is None or made[0] != parts:  # modules are equal where they are the same: a layer exchanged makes new runs
-            made = self.__dict__["_made_runs"] = (parts, runs_of(parts))
+            made = self.__dict__["_made_runs"] = (parts, with_channel_runs(runs_of(parts)))
         return made[1]
 
     @property
@@ -94,7 +95,7 @@ class Compose(Transform):
         for layer in self._runs:
             z, logdet = layer._forward_and_logdet(z, None if layer.context is None else context)
             total = added(total, logdet)
-        return z, no_logdet(z) if total is None else total
+        return z, _of_rows(z, total)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         if self.memory == "invert" or self.forward_cost == "absent":
@@ -113,7 +114,7 @@ class Compose(Transform):
         for layer in reversed(self._runs):
             x, logdet = layer._inverse_and_logdet(x, None if layer.context is None else context)
             total = added(total, logdet)
-        return x, no_logdet(x) if total is None else total
+        return x, _of_rows(x, total)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
         noise: tuple[Tensor, ...] = ()
@@ -207,6 +208,13 @@ class Compose(Transform):
         names = [part._title() for part in self._parts]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         return f"Compose([{shown}])"
+
+
+def _of_rows(value: Tensor, total: Tensor | None) -> Tensor:
+    """The sum of log-determinants; where it is one number, once per row."""
+    if total is None:
+        return no_logdet(value)
+    return total if total.dim() else total.expand(value.shape[0])
 
 
 def _worst(costs: Iterable[Cost]) -> Cost:

@@ -61,15 +61,16 @@ class Conv1x1(Transform):
         return self.lu.solve(rows).mT
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
-        return self._mix(self.inverse_weight(), z), self._logdet(z, -self.pixels)
+        return self.mix(self.inverse_weight(), z), self._logdet(z, -self.pixels)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        return self._mix(self.weight(), x), self._logdet(x, self.pixels)
+        return self.mix(self.weight(), x), self._logdet(x, self.pixels)
 
     def _logdet(self, value: Tensor, times: int) -> Tensor:
         return (times * self.lu.logabsdet).to(value.dtype).expand(value.shape[0])
 
-    def _mix(self, weight: Tensor, value: Tensor) -> Tensor:
+    def mix(self, weight: Tensor, value: Tensor) -> Tensor:
+        """A matrix times the channels of every pixel."""
         # a matrix product, not a convolution: faster for 1×1, and on CUDA convolutions round to 10 bits by default (TF32),
         # after which the inverse is off in the third digit
         weight = weight.to(value.dtype).expand(value.shape[0], -1, -1)

@@ -76,10 +76,14 @@ class ActNorm(PerChannel):
         return per_row(z * self._wide(s.exp()) + self._wide(self.shift), self.places * s.sum())
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        if self.training and not self._ready and x.numel() > 0:
+        if self.waits_for(x):
             self._initialise(x)
         s = -self.log_scale
         return per_row((x - self._wide(self.shift)) * self._wide(s.exp()), self.places * s.sum())
+
+    def waits_for(self, x: Tensor) -> bool:
+        """Whether the layer would initialise from x."""
+        return self.training and not self._ready and x.numel() > 0
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
