@@ -10,6 +10,7 @@ from probflow.nn.convolutional import ResidualConditioner
 from probflow.transforms import Affine, Compose, Coupling
 from probflow.transforms.conv1x1 import Conv1x1
 from probflow.transforms.dequantise import UniformDequantise, VariationalDequantise
+from probflow.transforms.normalisation import ActNorm
 from probflow.transforms.preprocess import LogitPreprocess
 from probflow.transforms.slice import Augment, Slice
 from probflow.transforms.squeeze import Squeeze
@@ -41,7 +42,13 @@ def multi_scale() -> Compose:
     )
 
 
+def glow_step() -> Compose:
+    """One step of Glow: normalisation and 1×1 convolution side by side are computed as one."""
+    return Compose([Coupling(IMAGE, hidden=(8,), context=3), Conv1x1(IMAGE), ActNorm(IMAGE)])
+
+
 CASES = {
+    "glow step | c": Case(glow_step, IMAGE, (3,)),
     "coupling image": Case(lambda: Coupling(IMAGE, hidden=(8,)), IMAGE, identity=True),
     "coupling image, odd": Case(lambda: Coupling((3, 3, 5), hidden=(8,), flip=True), (3, 3, 5), identity=True),
     "coupling image additive": Case(lambda: Coupling(IMAGE, "additive", hidden=(8,)), IMAGE, identity=True),
