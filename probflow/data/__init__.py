@@ -9,12 +9,14 @@ from probflow.data.mnist import load_mnist, read_idx
 from probflow.data.split import Split
 from probflow.data.toy import TOYS, toy
 from probflow.data.transforms import binarize, one_hot
+from probflow.data.zip_batches import ZipBatches
 
 __all__ = [
     "ENERGIES",
     "TOYS",
     "Batches",
     "Split",
+    "ZipBatches",
     "binarize",
     "energy",
     "load_digits",

@@ -77,9 +77,9 @@ class Boundary:
             for read in program.numbers:  # as a Python number, each new value would be a new graph
                 if not isinstance(given[read.name], Tensor):
                     given[read.name] = torch.tensor(float(given[read.name]), dtype=dtype or torch.get_default_dtype())
-        if mark and not program.fixed:
-            for read in program.reads:
-                if not read.number and not hasattr(given[read.name], "_dynamo_weak_dynamic_indices"):
+        for group in program.groups if mark else ():
+            for read in group.reads:
+                if not group.fixed and not read.number and not hasattr(given[read.name], "_dynamo_weak_dynamic_indices"):
                     torch._dynamo.maybe_mark_dynamic(given[read.name], read.lead)
         return given
 

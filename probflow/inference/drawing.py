@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -9,7 +10,7 @@ import networkx as nx
 from probflow.graph.factor_graph import arrows
 
 if TYPE_CHECKING:
-    from probflow.inference.program import Program
+    from probflow.inference.program import Program, Read
 
 HIDDEN = ("item", "align", "constant")
 """Kinds that move data without computing: they are not listed."""
@@ -20,8 +21,12 @@ def listed(program: Program) -> str:
     seen = program.example or {}
     rows = []
     if program.reads:
-        shapes = ", ".join(f"{read.name} {seen[read.slot].text}" for read in program.reads if read.slot in seen)
-        rows.append(("read", ", ".join(read.name for read in program.reads), shapes, ""))
+        groups = _read_groups(program)
+        shapes = "; ".join(
+            filter(None, (", ".join(f"{r.name} {seen[r.slot].text}" for r in reads if r.slot in seen) for reads in groups))
+        )
+        several = f"{len(program.groups)} batches, each of its own size" if len(program.groups) > 1 else ""
+        rows.append(("read", "; ".join(", ".join(read.name for read in reads) for reads in groups), shapes, several))
     for step in program.steps:
         if step.kind not in HIDDEN:
             rows.append((step.kind, step.text, seen[step.out].text if seen else "", step.note))
@@ -31,6 +36,14 @@ def listed(program: Program) -> str:
         column = f"  {shape:<{wide}}" if wide else ""
         lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}{column}  {note}".rstrip())
     return "\n".join(lines)
+
+
+def _read_groups(program: Program) -> list[Sequence[Read]]:
+    """The variables by batch; where there are several batches, numbers stand by themselves."""
+    if len(program.groups) == 1:
+        return [program.reads]
+    groups = [*([read for read in group.reads if not read.number] for group in program.groups), program.numbers]
+    return [reads for reads in groups if reads]
 
 
 def data_flow(program: Program) -> nx.DiGraph[str | int]:

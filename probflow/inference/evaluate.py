@@ -88,29 +88,29 @@ def make_program(
     simple = simplify(loss)
     outputs = {"": lower(simple, planner, env)}
     if with_terms:
-        for shown, whole, term in _shown_terms(loss, planner.labels):
+        for _, shown, whole, term in shown_terms(loss, planner.labels):
             while shown in outputs:  # the same term twice is shown twice
                 shown += " "
             outputs[shown] = _term(whole, term, planner, env)
     return planner.program(text(loss, planner.labels), outputs, keep_draws)
 
 
-def _shown_terms(loss: Loss, labels: Labels) -> Iterator[tuple[str, Reduce | None, Loss]]:
-    """What is reported of a loss: how it is called, the reduction that it is inside, and what is computed for it.
+def shown_terms(loss: Loss, labels: Labels) -> Iterator[tuple[int, str, Reduce | None, Loss]]:
+    """What is reported of a loss: its sign, how it is called, the reduction that it is inside, and what is computed for it.
 
     A divergence keeps the name that was typed, also where it is estimated from its parts; a bound is reported in its parts.
     """
-    for whole, term in top_terms(loss):
+    for sign, whole, term in top_terms(loss):
         simple = simplify(term)
         if isinstance(term, (KullbackLeibler, CrossEntropy, Entropy)):
-            yield text(term, labels), whole, simple
+            yield sign, text(term, labels), whole, simple
             continue
-        for inner, part in top_terms(simple):
+        for within, inner, part in top_terms(simple):
             if whole is None:
-                yield text(part, labels), inner, part
+                yield sign * within, text(part, labels), inner, part
             else:
                 shown = part if inner is None else intern(Reduce, inner.how, part)
-                yield text(shown, labels), whole, shown
+                yield sign * within, text(shown, labels), whole, shown
 
 
 def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:
@@ -118,11 +118,16 @@ def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:
     if whole is None:
         return lower(term, planner, env)
     slot = lower(intern(Reduce, whole.how, term), planner, env)
-    if whole.how == "mean" or lower(term, planner, env).batched or not lower(whole.operand, planner, env).batched:
+    if whole.how == "mean" or planner.has_rows(lower(term, planner, env)):
+        return slot
+    around = lower(whole.operand, planner, env)
+    if not around.batched:
         return slot
     # a number among terms that have a batch is added once per row
-    number = planner.plain(slot)
-    return planner.op("reduce", "rows", (number,), lambda t, batch: t * batch, number.axes, batched=False, extra=(BATCH,))
+    number = planner.plain(lower(intern(Reduce, "mean", term), planner, env))
+    return planner.op(
+        "reduce", "rows", (number,), lambda t, batch: t * batch, number.axes, batched=False, extra=(BATCH,), like=around
+    )
 
 
 def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:

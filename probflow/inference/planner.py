@@ -14,6 +14,7 @@ from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
+from probflow.inference.batch_groups import Fixed, grouped, row_sources
 from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
 from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
 from probflow.inference.ops import Density, Draw, Item
@@ -75,7 +76,7 @@ class Planner:
         self._dense: dict[int, Callable[..., Bound]] = {}
         self._axes: dict[Any, Axis] = {}
         self._samples: dict[Loss, bool] = {}
-        self.fixed: dict[str, int] = {}  # batch sizes of values given at construction, by statement
+        self.fixed: dict[str, Fixed] = {}  # values given at construction, by statement
         self.drawn: dict[str, tuple[int, int, int]] = {}
         self._items: dict[int, tuple[int, int]] = {}  # slot of a drawn value -> (slot of the draw, place)
         self._paths: dict[int, _Path] = {}  # slot of a pathwise draw -> how its log-density is had along the way
@@ -99,18 +100,20 @@ class Planner:
         fresh: bool = False,
         about: tuple[Any, ...] = (),
         total: Callable[..., Any] | None = None,
+        like: Slot | None = None,
     ) -> Slot:
         """The slot of this op; `extra` are plain slots (the batch size) passed after the arguments; `fresh` marks a draw.
 
-        `about`: the factors, the function or the tensor behind it, for those who read the plan.  `total`: see `Step`.
+        `about`: the factors, the function or the tensor behind it, for those who read the plan.  `total`: see `Step`; `like`: see
+        `Info`.
         """
-        full = (kind, key, tuple(a.index for a in args), extra)
+        full = (kind, key, tuple(a.index for a in args), extra, None if like is None else like.index)
         slot = self._ops.get(full)
         if slot is None:
             index = self._new()
             draws = frozenset().union(*(a.draws for a in args)) | ({index} if fresh else frozenset())
             slot = self._ops[full] = Slot(index, axes, batched, draws)
-            info = Info(key, args, axes, batched, about)
+            info = Info(key, args, axes, batched, about, like)
             self.steps.append(Step(kind, tuple(a.index for a in args) + extra, index, run, text, note, info, total))
         return slot
 
@@ -143,6 +146,10 @@ class Planner:
         if name not in self.reads:
             self.reads[name] = Read(name, self._new(), 0, number=True)
         return Slot(self.reads[name].slot, (), name in self.batched_numbers)
+
+    def has_rows(self, slot: Slot) -> bool:
+        """Whether there is one number per batch element of something; a constant is one for all batches."""
+        return any(True for _ in row_sources(slot, self.steps, {entry.slot for entry in self.fixed.values()}))
 
     def aligned(self, slot: Slot, axes: Axes) -> Slot:
         """The slot's tensor lined up with `axes`."""
@@ -192,11 +199,11 @@ class Planner:
         leads = tuple(len(slot.axes) for slot in lined)
         run = factor.binder(leads)
         label = self.labels.text(factor)
-        if factor.fixed_batch is not None:
-            self.fixed.setdefault(label, factor.fixed_batch)
         slot = self.op(
             "params", id(factor.origin), lined, run, axes, text=label, note=factor.describe().split("\n")[0], about=(factor,)
         )
+        if factor.fixed_batch is not None:
+            self.fixed.setdefault(label, Fixed(factor.fixed_batch, slot.index))
         self._dense[slot.index] = factor.binder(leads, dense=True)
         return slot
 
@@ -437,16 +444,13 @@ class Planner:
         steps = tuple(replace(step, run=self._dense[step.out]) if step.out in dense else step for step in steps)
         along = {step.args[0] for step in steps if step.out in self._along}
         steps = tuple(replace(step, run=self._paths[step.out].run) if step.out in along else step for step in steps)
-        return Program(
-            formula,
-            tuple(self.reads.values()),
-            steps,
-            self.size,
-            {name: slot.index for name, slot in outputs.items()},
-            drawn,
-            frozenset(name for name, slot in outputs.items() if slot.batched),
-            self.fixed,
-        )
+        reads = tuple(self.reads.values())
+        steps, groups, batch_of = grouped(steps, reads, self.batched_numbers, self.fixed, self.steps, self._new)
+        batched = frozenset(name for name, slot in outputs.items() if slot.batched)
+        slots = {name: slot.index for name, slot in outputs.items()}
+        if "" in batched and slots[""] in batch_of:  # a constant term of a loss with rows has as many
+            batch_of |= {slots[name]: batch_of[slots[""]] for name in batched}
+        return Program(formula, reads, steps, self.size, slots, drawn, batched, groups, batch_of)
 
 
 def _combinations(variables: tuple[tuple[Tensor, ...], ...]) -> int:

@@ -14,6 +14,7 @@ from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
+from probflow.inference.batch_groups import BatchGroup
 from probflow.inference.dry_run import Example, dry_run
 from probflow.inference.special import Specialist
 from probflow.inference.steps import BATCH, Info, Read, Step, needed
@@ -48,19 +49,23 @@ class Program:
         outputs: Mapping[str, int],
         draws: Mapping[str, tuple[int, int, int]],
         batched: frozenset[str],
-        fixed: Mapping[str, int] | None = None,
+        groups: Sequence[BatchGroup],
+        batch_of: Mapping[int, int],
     ) -> None:
         self.formula, self.reads, self.size, self.batched = formula, tuple(reads), size, batched
         # `batched` names the outputs that have one number per batch element
-        self.fixed = dict(fixed or {})  # statement -> batch size of the values given to it at construction
+        self.groups = tuple(groups)  # of variables with one batch size; nearly always one group
+        self.batch_of = dict(batch_of)  # slot -> slot of its batch size, of all that is not in the first group
+        self.fixed = {statement: (group.slot, size) for group in self.groups for statement, size in group.fixed.items()}
         self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
         self.steps = tuple(steps)
         self.numbers = tuple(read for read in self.reads if read.number)
         self.example: Example | None = None  # what the slots held with example values, if there were any
-        self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), BATCH})
-        self._straight = with_totals(with_means(self.steps, self._kept), self._kept)
-        self._special = Specialist(self.reads, self._straight, self._kept, self.size)
+        sizes = tuple(group.slot for group in self.groups)
+        self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), *sizes})
+        self._straight = with_totals(with_means(self.steps, self._kept), self._kept, self.batch_of)
+        self._special = Specialist(self.reads, self._straight, self._kept, self.size, sizes)
         self._function: Callable[[list[Any]], None] | None = None
         self._runs = 0
 
@@ -162,50 +167,60 @@ class Program:
         """The bare program, for ``torch.compile``."""
         slots: list[Any] = [None] * self.size
         slots[BATCH] = 1
+        for place, size in self.fixed.values():
+            slots[place] = size
         for read in self.reads:
             slots[read.slot] = values[read.name]
             if not read.number:
-                slots[BATCH] = values[read.name].shape[read.lead]
+                slots[self.batch_of.get(read.slot, BATCH)] = values[read.name].shape[read.lead]
         if self._function is not None:  # always so: see `ready`
             self._function(slots)
         return slots
 
     def _load(self, values: Mapping[str, Any]) -> list[Any]:
         slots: list[Any] = [None] * self.size
-        batch: int | None = None
-        for read in self.reads:
-            value = values.get(read.name)
-            if read.number:
-                slots[read.slot] = self._number(read.name, values)
-                continue
-            if not isinstance(value, Tensor):
-                self._bad_values(values)
-            lead = read.lead
-            if value.dim() <= lead:
-                raise ShapeError(
-                    f"{self.formula}: {read.name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch.\n"
-                    f"For a single data point write {read.name}[None]."
-                )
-            size = value.shape[lead]
-            if batch is None:
-                batch = size
-            elif size != batch:
-                raise ShapeError(self._batches(values))
-            slots[read.slot] = value
-        if self.fixed:
-            batch = self._with_fixed(batch)
-        slots[BATCH] = 1 if batch is None else batch
-        for read in self.numbers:
-            self._check_number(read.name, slots[read.slot], slots[BATCH])
+        for group in self.groups:
+            batch: int | None = None
+            for read in group.reads:
+                value = values.get(read.name)
+                if read.number:
+                    slots[read.slot] = self._number(read.name, values)
+                    continue
+                if not isinstance(value, Tensor):
+                    self._bad_values(values)
+                lead = read.lead
+                if value.dim() <= lead:
+                    raise ShapeError(
+                        f"{self.formula}: {read.name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch.\n"
+                        f"For a single data point write {read.name}[None]."
+                    )
+                size = value.shape[lead]
+                if batch is None:
+                    batch = size
+                elif size != batch:
+                    raise ShapeError(self._batches(values, group))
+                slots[read.slot] = value
+            if group.fixed:
+                batch = self._with_fixed(batch, group)
+            slots[group.slot] = 1 if batch is None else batch
+            if self.numbers:
+                self._check_numbers(slots, group)
         return slots
 
-    def _with_fixed(self, batch: int | None) -> int | None:
+    def _with_fixed(self, batch: int | None, group: BatchGroup) -> int | None:
         """The batch size, where some values were given at construction."""
-        for statement, size in self.fixed.items():
+        for statement, size in group.fixed.items():
             if batch not in (None, size):
-                raise ShapeError(f"{self.formula}: {statement} is given {size} rows, but the other values have batch {batch}.")
+                raise ShapeError(
+                    f"{self.formula}: {statement} is given {size} rows, but the other values have batch {batch}.{self._apart()}"
+                )
             batch = size
         return batch
+
+    def _check_numbers(self, slots: list[Any], group: BatchGroup) -> None:
+        for read in group.reads:
+            if read.number:
+                self._check_number(read.name, slots[read.slot], slots[group.slot])
 
     def _check_number(self, name: str, value: object, batch: int) -> None:
         if isinstance(value, Tensor) and value.dim() and tuple(value.shape) != (batch,):
@@ -228,9 +243,20 @@ class Program:
         check_mapping({r.name: values[r.name] for r in self.reads if not r.number}, self.formula, names)
         raise ValuesError(f"{self.formula}: the values of {', '.join(names)} cannot be used.")
 
-    def _batches(self, values: Mapping[str, Any]) -> str:
-        shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in self.reads if not r.number)
-        return f"{self.formula}: the batch sizes differ.\n{shapes}\nDimension 0 of every variable is the batch; a single data point is x[None]."
+    def _batches(self, values: Mapping[str, Any], group: BatchGroup) -> str:
+        shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in group.reads if not r.number)
+        return (
+            f"{self.formula}: the batch sizes differ.\n{shapes}\n"
+            f"Dimension 0 of every variable is the batch; a single data point is x[None].{self._apart()}"
+        )
+
+    def _apart(self) -> str:
+        """Which variables have one batch size, where not all of them have."""
+        if len(self.groups) == 1:
+            return ""
+        return "\nVariables that meet before .mean() or .sum() have one batch size: " + "; ".join(
+            ", ".join([*group.names, *group.fixed]) for group in self.groups
+        )
 
     def _on_cpu(self, slots: list[Any]) -> bool:
         """Whether checks are decided at once: data on the CPU, or no data and no accelerator."""
@@ -260,8 +286,10 @@ class Program:
         result = slots[self.outputs[name]]
         if not isinstance(result, Tensor):
             result = torch.as_tensor(result)
-        if name in self.batched and (result.dim() == 0 or result.shape[-1] != slots[BATCH]):
-            result = result.expand(*result.shape[:-1], slots[BATCH])
+        if name in self.batched:
+            batch = slots[self.batch_of.get(self.outputs[name], BATCH)]
+            if result.dim() == 0 or result.shape[-1] != batch:
+                result = result.expand(*result.shape[:-1], batch)
         return result
 
     def samples(self, slots: list[Any]) -> Samples:

@@ -160,12 +160,19 @@ def _explain(
         now = then
 
 
-def top_terms(loss: Loss) -> list[tuple[Reduce | None, Loss]]:
-    """The printed terms of a loss, each with the reduction over the batch that it is inside."""
+def top_terms(loss: Loss) -> list[tuple[int, Reduce | None, Loss]]:
+    """The printed terms of a loss, each with its sign and the reduction over the batch that it is inside."""
     if isinstance(loss, Reduce):
-        return [(loss, term if inner is None else intern(Reduce, inner.how, term)) for inner, term in top_terms(loss.operand)]
+        return [
+            (sign, loss, term if inner is None else intern(Reduce, inner.how, term))
+            for sign, inner, term in top_terms(loss.operand)
+        ]
     if isinstance(loss, Negative):
-        return top_terms(loss.operand)
+        return [(-sign, inner, term) for sign, inner, term in top_terms(loss.operand)]
     if isinstance(loss, Sum):
-        return [entry for term in loss.summands for entry in top_terms(term)]
-    return [(None, loss)]
+        return [
+            (outer * sign, inner, term)
+            for outer, summand in zip(loss.signs, loss.summands, strict=True)
+            for sign, inner, term in top_terms(summand)
+        ]
+    return [(1, None, loss)]

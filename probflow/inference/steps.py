@@ -27,6 +27,9 @@ class Info:
     about: tuple[Any, ...] = ()
     """The factors, the function or the tensor that it is about."""
 
+    like: Slot | None = None
+    """The value whose batch size it counts with, where its arguments do not say which."""
+
 
 @dataclass(frozen=True)
 class Step:

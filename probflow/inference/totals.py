@@ -6,7 +6,7 @@ backward, and nothing of the size of the batch in between.  The steps of a plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -58,8 +58,10 @@ def _readers(steps: Sequence[Step]) -> dict[int, list[Step]]:
     return readers
 
 
-def with_totals(steps: Sequence[Step], kept: Set[int]) -> tuple[Step, ...]:
+def with_totals(steps: Sequence[Step], kept: Set[int], batch_of: Mapping[int, int]) -> tuple[Step, ...]:
     """The same steps, those that only reductions over the batch need as sums over it; `kept` are needed as they are.
+
+    `batch_of`: where a slot has the size of its batch, if that is not the first; a sum is over the batch of those who read it.
 
     What reads a term does not matter, a loss or a report of its terms: both get the same number, to the last bit.
     """
@@ -70,21 +72,26 @@ def with_totals(steps: Sequence[Step], kept: Set[int]) -> tuple[Step, ...]:
             step.out not in kept
             and step.info is not None
             and not step.info.axes
-            and all(_reduces(reader) or (_adds(reader) and free[reader.out]) for reader in readers.get(step.out, []))
+            and all(
+                (_reduces(reader) or (_adds(reader) and free[reader.out]))
+                and batch_of.get(reader.out, BATCH) == batch_of.get(step.out, BATCH)
+                for reader in readers.get(step.out, [])
+            )
         )
     changed: dict[int, Step] = {}
     totals: set[int] = set()  # slots that hold the sum of their rows
     for step in steps:
         done = tuple(slot in totals for slot in step.args)
+        batch = batch_of.get(step.out, BATCH)
         if _reduces(step) and done[0]:
             run = _mean if step.info is not None and step.info.key == "mean" else _same
-            changed[step.out] = replace(step, run=run, args=(step.args[0], BATCH))
+            changed[step.out] = replace(step, run=run, args=(step.args[0], batch))
         elif free[step.out] and step.total is not None:
-            changed[step.out] = replace(step, run=step.total, args=(*step.args, BATCH))
+            changed[step.out] = replace(step, run=step.total, args=(*step.args, batch))
             totals.add(step.out)
         elif free[step.out] and _adds(step) and any(done):
             signs = step.info.key[1] if step.info is not None else ()
-            changed[step.out] = replace(step, run=_added((1, *signs), done), args=(*step.args, BATCH))
+            changed[step.out] = replace(step, run=_added((1, *signs), done), args=(*step.args, batch))
             totals.add(step.out)
     return tuple(changed.get(step.out, step) for step in steps)
 

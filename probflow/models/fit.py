@@ -18,6 +18,7 @@ from tqdm import TqdmWarning
 from probflow._typing import Values
 from probflow.errors import ModelError
 from probflow.inference import value_and_terms
+from probflow.inference.term_rows import term_rows
 from probflow.losses import Loss
 from probflow.models import checkpoint as checkpoints
 from probflow.models.averages import Averages
@@ -105,11 +106,16 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
     averages = Averages(loss, where, immediate, model.term_names.get(kind, ()))
     names = loss.input_var
     shown = time.perf_counter()
+    first, rows = True, None
 
     for values in batches:
         batch = _moved(_checked_batch(values, train), device)
-        size = _size(batch, names)
-        averages.start(size)
+        if first:
+            rows, first = term_rows(loss, batch), False
+        if rows is None:
+            averages.start(_size(batch, names))
+        else:
+            averages.start_several(rows.sizes(batch), rows.signs)
 
         def evaluate(batch: Values = batch) -> Tensor:
             value, terms = value_and_terms(loss, batch)
@@ -235,6 +241,9 @@ def generators_of(data: object, label: str, depth: int = 4) -> dict[str, torch.G
         seen.add(id(value))
         if isinstance(value, torch.Generator):
             found[path] = value
+        elif isinstance(value, tuple):
+            for place, entry in enumerate(value):
+                look(entry, f"{path}[{place}]", left)
         elif left and not isinstance(value, (Tensor, nn.Module, type)) and not callable(value):
             for name, entry in getattr(value, "__dict__", {}).items():
                 look(entry, f"{path}.{name}", left - 1)

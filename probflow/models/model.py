@@ -195,7 +195,8 @@ class Model:
         an uninterrupted run: the random state is part of a checkpoint, and so is that of every ``torch.Generator`` found on the
         data. (numpy or Python generators of your own on the data are not.)
 
-        ``history`` gets, per epoch: "loss" and each printed term of the loss (averages over the epoch, weighted by batch size),
+        ``history`` gets, per epoch: "loss" and each printed term of the loss (averages over the epoch, weighted by batch size;
+        of a loss with several batches each term by that of its own, and "loss" is the sum of these),
         "test_loss" and ``"test_..."`` for each of its terms with `validation`, "lr", and "seconds".
 
         Errors: `ModelError` for data that yield something else than dicts, and for a loss that is not finite, naming the

@@ -60,7 +60,8 @@ def by_rows(loss: Loss, values: dict[str, object]) -> Tensor:
         program.outputs,
         program.draws,
         program.batched,
-        program.fixed,
+        program.groups,
+        program.batch_of,
     )
     return plain.value(plain.run(values))
 
@@ -87,7 +88,7 @@ def test_value_and_gradients_are_those_of_the_sum_over_rows(name: str, how: str)
 
 def test_nothing_per_row_is_computed_for_the_loss_of_a_vae() -> None:
     program = program_for((KL(q, prior) - E(q)[log(p)]).mean())
-    steps = with_totals(program.steps, set(program.outputs.values()))
+    steps = with_totals(program.steps, set(program.outputs.values()), program.batch_of)
     changed = {new.kind for old, new in zip(program.steps, steps, strict=True) if old is not new}
     assert changed == {"kl", "log_prob", "combine", "reduce"}
 
@@ -97,7 +98,7 @@ def test_what_is_needed_per_row_stays_so() -> None:
     values = {"x": torch.rand(B, 5, dtype=torch.float32).round()}
     assert per_row.eval(values).shape == (B,)
     program = program_for((KL(q, prior) * KL(q, prior) + log(coins)).mean())
-    steps = with_totals(program.steps, set(program.outputs.values()))
+    steps = with_totals(program.steps, set(program.outputs.values()), program.batch_of)
     changed = {new.kind for old, new in zip(program.steps, steps, strict=True) if old is not new}
     assert "kl" not in changed and "log_prob" in changed
 

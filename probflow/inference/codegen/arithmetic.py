@@ -109,10 +109,10 @@ def _reduce(to: Writer, step: Step, info: Info) -> Entry:
     if info.key == "mean":
         return Code(to.assign("mean", f"{_tensor(value.code)}.mean({last})"), value.front[:-1])
     if info.key == "rows":
-        return Code(to.assign("rows", f"{operand(value.code)} * batch"), value.front)
+        return Code(to.assign("rows", f"{operand(value.code)} * {to.batch}"), value.front)
     if info.key != "sum":
         raise NoRule
-    spread = "" if value.front[-1:] == ("batch",) else f".expand({tuple_code([*value.front[:-1], 'batch'])})"
+    spread = "" if value.front[-1:] == (to.batch,) else f".expand({tuple_code([*value.front[:-1], to.batch])})"
     return Code(to.assign("total", f"{atom(value.code)}{spread}.sum({last})"), value.front[:-1])
 
 

@@ -136,7 +136,7 @@ class ObjectForm(Form):
         method = "draw_with_terms" if how.terms else "draw"
         outer = tuple_code(how.outer) if how.outer else "()"
         front = (*how.outer, *self.inner_front(how))
-        call = f"{self.code}.{method}({outer}, batch, {how.pathwise})"
+        call = f"{self.code}.{method}({outer}, {how.batch}, {how.pathwise})"
         terms: tuple[Code, ...] = ()
         if how.terms:
             drawn, made = to.assign_pair("drawn", "terms", call)

@@ -53,6 +53,7 @@ class Request:
     sizes: Front
     pathwise: bool
     names: tuple[str, ...]
+    batch: str
     terms: bool = False
 
 
@@ -82,7 +83,7 @@ class Form(ABC):
         for depth, size in zip(how.depths, how.sizes, strict=True):
             place = len(front) - 1 - depth
             front = (*front[:place], size, *front[place + 1 :]) if 0 <= place < len(front) - 1 else front
-        return (*front[:-1], "batch")
+        return (*front[:-1], how.batch)
 
 
 @dataclass(frozen=True)

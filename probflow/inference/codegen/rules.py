@@ -39,7 +39,7 @@ def _called(to: Writer, step: Step) -> Entry:
     to.section(f"{step.text or step.kind}: no short form, the library's own op is passed in")
     arguments = [_argument(to, slot) for slot in step.args]
     info = step.info
-    front = () if info is None else (*to.sizes(info.axes), *(("batch",) if info.batched else ()))
+    front = () if info is None else (*to.sizes(info.axes), *((to.batch,) if info.batched else ()))
     result = to.assign(step.kind, f"{name}({', '.join(arguments)})")
     if step.kind in ("draw", "states"):
         items = [s.info.key for s in to.program.steps if s.kind == "item" and s.args[0] == step.out and s.info is not None]
@@ -177,7 +177,8 @@ def _draw(to: Writer, step: Step, info: Info) -> Entry:
     shown = f":  {equation.format(x=factor.var[0])}" if equation else f":  {step.note}"
     to.section(step.text + shown)
     names = tuple(factor.var)
-    how = Request(to.sizes(tuple(outer)), tuple(places), to.sizes(tuple(inner)), pathwise, names, step.out in to.along)
+    sizes = to.sizes(tuple(inner))
+    how = Request(to.sizes(tuple(outer)), tuple(places), sizes, pathwise, names, to.batch, step.out in to.along)
     return form.draw(to, how)
 
 

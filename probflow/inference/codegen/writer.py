@@ -17,6 +17,7 @@ from probflow.inference.codegen.families import atom
 from probflow.inference.codegen.forms import Drawn, Form, Unreadable
 from probflow.inference.codegen.values import Code, Front, spread
 from probflow.inference.dry_run import Seen
+from probflow.inference.steps import BATCH
 
 if TYPE_CHECKING:
     from probflow.inference.program import Program, Step
@@ -82,6 +83,10 @@ class Writer:
         self._sizes: dict[Any, str] = {}
         self._rows: dict[str, str] = {}
         self.given: dict[str, Seen | None] = {}
+        self.batch = "batch"
+        """What the batch size of the current step is called."""
+        self.batches: dict[int, str] = {}
+        """Slot of a batch size -> what it is called."""
 
     # ------------------------------------------------------------------ lines
 
@@ -198,6 +203,7 @@ def written_program(program: Program) -> tuple[str, dict[str, Any]]:
             writer = Writer(program, opaque)
             _read(writer)
             for step in program.steps:
+                writer.batch = writer.batches[program.batch_of.get(step.out, BATCH)]
                 writer.slots[step.out] = rule_for(writer, step)
             return _assembled(writer), writer.passed
         except Unreadable as found:
@@ -206,14 +212,21 @@ def written_program(program: Program) -> tuple[str, dict[str, Any]]:
 
 def _read(writer: Writer) -> None:
     program = writer.program
-    batch: str | None = None
+    names = {read.slot: writer.fresh(read.name) for read in program.reads}
+    sizes: dict[str, str] = {}
+    for group in program.groups:
+        first = next((read for read in group.reads if not read.number), None)
+        hint = "batch" if group.slot == BATCH else f"batch_{names[first.slot]}" if first is not None else "batch_given"
+        batch = writer.batches[group.slot] = hint if hint == "batch" else writer.fresh(hint)
+        writer.slots[group.slot] = Code(batch)
+        known = str(next(iter(group.fixed.values()), 1))
+        sizes[batch] = known if first is None else f"{names[first.slot]}.shape[{first.lead}]"
     for read in program.reads:
-        name = writer.fresh(read.name)
+        name = names[read.slot]
         writer.lines.append(f'{name} = values["{read.name}"]')
+        batch = writer.batches[program.batch_of.get(read.slot, BATCH)]
         lead = tuple(f"{name}.shape[{place}]" for place in range(read.lead))
-        front: Front = () if read.number else (*lead, "batch")
-        if not read.number and batch is None:
-            batch = f"{name}.shape[{read.lead}]"
+        front: Front = () if read.number else (*lead, batch)
         writer.slots[read.slot] = Code(name, front)
         writer.given[name] = writer.example.get(read.slot)
         for step in program.steps:
@@ -223,26 +236,27 @@ def _read(writer: Writer) -> None:
                     for axis, size in zip(argument.axes, lead, strict=False):
                         writer.size_is(axis, size)
                     if read.number and argument.batched:
-                        writer.slots[read.slot] = Code(name, ("batch",))
-    known = next(iter(program.fixed.values()), 1)
-    writer.slots[0] = Code("batch")
-    writer.lines.append(f"batch = {batch or known}")
+                        writer.slots[read.slot] = Code(name, (batch,))
+    writer.lines += [f"{batch} = {size}" for batch, size in sizes.items()]
 
 
 def _assembled(writer: Writer) -> str:
     program = writer.program
     result = writer.code(program.outputs[""])
     last, code = writer.lines[-1] if writer.lines else "", result.code
-    if "" in program.batched and result.front[-1:] != ("batch",):
-        code = f"torch.as_tensor({code}).expand(batch)" if not result.front else f"{atom(code)}.expand(batch)"
+    batch = writer.batches[program.batch_of.get(program.outputs[""], BATCH)]
+    if "" in program.batched and result.front[-1:] != (batch,):
+        code = f"torch.as_tensor({code}).expand({batch})" if not result.front else f"{atom(code)}.expand({batch})"
     elif not result.front and not code.isidentifier():
         code = f"torch.as_tensor({code})"
     if code == result.code and last.startswith(f"{code} = "):
         writer.lines.pop()
         code = last.removeprefix(f"{code} = ")
     body = [*writer.lines, f"return {code}"]
-    if not any(re.search(r"\bbatch\b", line) for line in body if not line.startswith(("batch = ", "#"))):
-        body = [line for line in body if not line.startswith("batch = ")]
+    for batch in writer.batches.values():
+        made = f"{batch} = "
+        if not any(re.search(rf"\b{batch}\b", line) for line in body if not line.startswith((made, "#"))):
+            body = [line for line in body if not line.startswith(made)]
     text = "\n".join(f"    {line}" if line else "" for line in body)
     helpers = "".join(f"\n{_HELPERS[name]}" for name in writer.helpers)
     used = text + helpers

@@ -10,7 +10,7 @@ from probflow.checks import LENIENT, compiling
 from probflow.distributions.binders import FromNetwork
 from probflow.inference.special.seen import seen
 from probflow.inference.special.writer import Specialised, Writer
-from probflow.inference.steps import BATCH, Read, Step
+from probflow.inference.steps import Read, Step
 
 RUNS = 3
 """So many runs with values of new shapes before a program is made for them."""
@@ -28,6 +28,8 @@ class Specialist:
     steps: Sequence[Step]
     kept: frozenset[int]
     size: int
+    sizes: Sequence[int]
+    """The slots of the batch sizes."""
     known: list[Specialised] = field(default_factory=list)
     waited: int = 0
     made: int = 0
@@ -50,7 +52,8 @@ class Specialist:
         if program.misses >= PATIENCE:
             self.known.remove(program)
         slots: list[Any] = [None] * self.size
-        slots[BATCH] = program.batch
+        for slot, rows in program.rows.items():
+            slots[slot] = rows
         for (slot, make), value in zip(program.handed[place], handed, strict=True):
             slots[slot] = value if make is None else make(value)
         with LENIENT:
@@ -93,6 +96,7 @@ class Specialist:
             for slot in step.args:
                 if last[slot] == place and slot not in self.kept:
                     slots[slot] = None
-        program = Writer(self.reads, self.steps, self.kept, self.size, found, slots[BATCH]).program()
+        rows = {slot: slots[slot] for slot in self.sizes}
+        program = Writer(self.reads, self.steps, self.kept, self.size, found, rows).program()
         if program is not None:
             self.known.insert(0, program)

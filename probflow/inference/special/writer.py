@@ -18,7 +18,7 @@ from probflow.domains import Domain, positive
 from probflow.inference.closed_forms import ClosedForm
 from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, spread
 from probflow.inference.special.seen import Parameters
-from probflow.inference.steps import BATCH, Read, Step
+from probflow.inference.steps import Read, Step
 
 _HARMLESS = frozenset({"combine", "reduce", "average", "item", "constant", "align", "sum"})
 """Kinds of ops that look at no parameters and no data."""
@@ -30,7 +30,7 @@ class Specialised:
 
     run: Callable[[Mapping[str, Any]], Any]
     handed: dict[int, list[tuple[int, Callable[[Any], Any] | None]]]
-    batch: int
+    rows: Mapping[int, int]
     misses: int = 0
 
 
@@ -38,9 +38,15 @@ class Writer:
     """Writes the function: one rule per op that says what it does, a call for every other op."""
 
     def __init__(
-        self, reads: Sequence[Read], steps: Sequence[Step], kept: frozenset[int], size: int, seen: Mapping[int, Any], batch: int
+        self,
+        reads: Sequence[Read],
+        steps: Sequence[Step],
+        kept: frozenset[int],
+        size: int,
+        seen: Mapping[int, Any],
+        rows: Mapping[int, int],
     ) -> None:
-        self.reads, self.steps, self.kept, self.size, self.seen, self.batch = reads, steps, kept, size, seen, batch
+        self.reads, self.steps, self.kept, self.size, self.seen, self.rows = reads, steps, kept, size, seen, rows
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"Tensor": Tensor}
         self.code: dict[int, str] = {}  # slot -> the local that holds it: a tensor, a tuple, the parameters of a distribution
@@ -56,12 +62,14 @@ class Writer:
         """The whole; None where it would not differ from the general program."""
         if not all(self._read(read) for read in self.reads):
             return None
-        self.code[BATCH] = str(self.batch)
+        self.code |= {slot: str(size) for slot, size in self.rows.items()}
         for place, step in enumerate(self.steps):
             self.place = place
             if not self._rule(step):
                 self._call(step)
-            dead = [s for s in dict.fromkeys(step.args) if self.last[s] == self.place and s not in self.kept and s != BATCH]
+            dead = [
+                s for s in dict.fromkeys(step.args) if self.last[s] == self.place and s not in self.kept and s not in self.rows
+            ]
             gone = dict.fromkeys(self.code[s] for s in dead if self.code[s].isidentifier() and self.code[s] not in self.names)
             alive = {self.code[s] for s in self.code if s not in dead and self._needed(s)}
             self._line(*(f"del {name}" for name in gone if name not in alive))
@@ -76,7 +84,7 @@ class Writer:
         head = f"def run(values, {', '.join(f'{name}={name}' for name in self.names)}):"
         names = dict(self.names)
         exec(compile("\n".join([head, *body]), "<specialised plan>", "exec"), names)
-        return Specialised(names["run"], self.handed, self.batch)
+        return Specialised(names["run"], self.handed, self.rows)
 
     # ------------------------------------------------------------------ helpers
 
@@ -103,7 +111,7 @@ class Writer:
 
     def _miss(self, outputs: str = "") -> str:
         """Hand over to the general program before this step, or after its network has returned `outputs`."""
-        alive = [s for s in self.code if s != BATCH and (s in self.kept or self.last.get(s, -1) >= self.place)]
+        alive = [s for s in self.code if s not in self.rows and (s in self.kept or self.last.get(s, -1) >= self.place)]
         table: list[tuple[int, Callable[[Any], Any] | None]] = []
         for slot in alive:
             source = self.sources.get(slot)
@@ -238,7 +246,7 @@ class Writer:
         source = self.sources.get(step.args[0])
         if source is None or source.family.rsample is None:
             return False
-        shape = (*op.shape, *source.front[:-1], self.batch, *source.event)
+        shape = (*op.shape, *source.front[:-1], self.rows[step.args[1]], *source.event)
         local = self.code[step.out] = f"v{step.out}"
         self._line(f"{local} = {self._name('rsample', source.family.rsample)}({self.code[step.args[0]]}, {shape}),")
         return True
@@ -257,7 +265,7 @@ class Writer:
             return False
         formula = source.family.event_nll if op.negated else source.family.log_prob
         wide = source.dtype in WIDE if isinstance(source, Parameters) else all(t.dtype in WIDE for t in source.params.values())
-        if formula is None or (total and (self.fixed[value][0] != self.batch or not wide)):
+        if formula is None or (total and (self.fixed[value][0] != self.rows[step.args[-1]] or not wide)):
             return False
         self._check_value(source, op, value)
         called = f"{self._name('formula', formula)}({self.code[step.args[0]]}, {self.code[value]}"
@@ -301,14 +309,12 @@ class Writer:
         q, p = self.sources.get(step.args[0]), self.sources.get(step.args[1])
         if q is None or p is None or q.event != p.event or not isinstance(q, Parameters):
             return False
-        total = len(step.args) > 2
-        whole = total and q.shape[0] == self.batch and q.dtype in WIDE
+        batch = self.rows[step.args[2]] if len(step.args) > 2 else 0
+        whole = batch > 0 and q.shape[0] == batch and q.dtype in WIDE
         if q.front == (1,) and not whole:
             return False
         formula, local = self._name("formula", op.formula), f"v{step.out}"
         rows = f"{formula}({self.code[step.args[0]]}, {self.code[step.args[1]]}, {q.extra + whole})"
-        self._line(
-            f"{local} = {self._name('spread', spread)}({rows}, {self.batch})" if total and not whole else f"{local} = {rows}"
-        )
+        self._line(f"{local} = {self._name('spread', spread)}({rows}, {batch})" if batch and not whole else f"{local} = {rows}")
         self.code[step.out] = local
         return True
