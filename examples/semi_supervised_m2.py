@@ -1,17 +1,17 @@
 r"""Semi-supervised M2: 100 labelled digits, the others without labels (Kingma et al., arXiv:1406.5298, eq. 6-9).
 
-    python -m examples.semi_supervised_m2 --data DIR --seeds 3      # MNIST: 100 labels, 60,000 images without
+    python -m examples.semi_supervised_m2 --data DIR --seeds 3      # MNIST: 100 labels, 59,000 images without
     python -m examples.semi_supervised_m2                           # the 5,000 digits of the demo extra
 
 The bound of a labelled image is eq. 6; without its label y is a latent variable, whose ten values are summed exactly (eq. 7).
-The classifier q(y|x) learns from both, and is compared with the same network trained on the 100 labels alone.
+The classifier q(y|x) learns from both, and is compared with the same network trained on the 100 labels alone.  Options are chosen by
+the accuracy on training images that are held out; their labels are used for nothing else, and the test images for no choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def labelled_bound(p: pf.Distribution, p_y: pf.Distribution, p_z: pf.Distributio
 
 
 def m2(q_y: pf.Distribution, hidden: int, z: int) -> Loss:
-    """J^alpha of eq. 8 and 9, every sum over data a mean; images without a label are called x_u."""
+    """J^alpha of eq. 8 and 9, every sum over data a mean; images without a label are called x_u, and have a batch of their own."""
     p = pf.Bernoulli("p(x | y, z)", pf.nn.MLP([CLASSES, z], [hidden, hidden], {"logits": PIXELS}))
     p_y = pf.Categorical("p(y)", probs=torch.full((CLASSES,), 1 / CLASSES))
     p_z = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=z)
@@ -63,44 +63,52 @@ def few_labels(y: Tensor, labels: int, generator: torch.Generator) -> Tensor:
     return torch.cat([order[y[order] == c][: labels // CLASSES] for c in range(CLASSES)])
 
 
-def batches(x: Tensor, labelled: dict[str, Tensor], size: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
-    """One epoch of the images without labels, each batch with as many labelled ones, drawn with replacement.
+def held_out(data: dict[str, Tensor], count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The data without `count` of its images, and these; the same ones for every seed."""
+    order = torch.randperm(len(data["y"]), generator=torch.Generator().manual_seed(0))
+    rest, held = order[count:], order[:count]
+    return {name: tensor[rest] for name, tensor in data.items()}, {name: tensor[held] for name, tensor in data.items()}
 
-    Grey values are probabilities; pixels are drawn anew whenever an image is seen.
-    """
-    for batch in pf.data.Batches({"x": x}, size, drop_last=True, generator=generator):
-        rows = torch.randint(len(labelled["y"]), (size,), generator=generator)
-        yield {"x": torch.bernoulli(labelled["x"][rows]), "y": labelled["y"][rows], "x_u": torch.bernoulli(batch["x"])}
+
+def drawn(pixels: Tensor) -> Tensor:
+    """Grey values are probabilities; pixels are drawn anew whenever an image is seen."""
+    return torch.bernoulli(pixels)
 
 
 @torch.no_grad()
-def accuracy(q_y: pf.Distribution, test: dict[str, Tensor]) -> float:
-    """The fraction of test images whose most probable label is right."""
-    return float((q_y.mean({"x": test["x"]}).argmax(1) == test["y"]).float().mean())
+def accuracy(q_y: pf.Distribution, data: dict[str, Tensor]) -> float:
+    """The fraction of images whose most probable label is right."""
+    return float((q_y.mean({"x": data["x"]}).argmax(1) == data["y"]).float().mean())
 
 
-def run(split: pf.data.Split, options: argparse.Namespace, seed: int) -> tuple[float, float]:
-    """Test accuracies of the classifier trained on the labels alone, and of M2's."""
+def run(
+    train: dict[str, Tensor], parts: dict[str, dict[str, Tensor]], options: argparse.Namespace, seed: int
+) -> list[list[float]]:
+    """Accuracies on each of the `parts`: of the classifier trained on the labels alone, and of M2's."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    rows = few_labels(split.train["y"], options.labels, generator)
-    labelled = {"x": split.train["x"][rows], "y": F.one_hot(split.train["y"][rows], CLASSES).to(torch.get_default_dtype())}
+    rows = few_labels(train["y"], options.labels, generator)
+    labelled = {"x": train["x"][rows], "y": F.one_hot(train["y"][rows], CLASSES).to(torch.get_default_dtype())}
     alone = classifier(options.hidden)
     model = pf.Model(-log(alone).mean())
     for _ in range(options.alone_steps):
-        model.train({"x": torch.bernoulli(labelled["x"]), "y": labelled["y"]})
+        model.train({**labelled, "x": drawn(labelled["x"])})
     q_y = classifier(options.hidden)
     loss = m2(q_y, options.hidden, options.z)
     if seed == 0:
         print(loss, flush=True)
     model = pf.Model(loss, optimizer_params={"lr": options.lr})
+    batches = pf.data.ZipBatches(
+        pf.data.Batches({**labelled, "alpha": options.alpha}, options.labelled_batch or len(rows), generator=generator),
+        pf.data.Batches({"x_u": train["x"]}, options.batch_size, drop_last=True, generator=generator),
+    )
     start = time.perf_counter()
     for epoch in range(1, options.epochs + 1):
-        for batch in batches(split.train["x"], labelled, options.batch_size, generator):
-            model.train({**batch, "alpha": options.alpha})
-        shown = f"{accuracy(q_y, split.test):.4f}, {time.perf_counter() - start:.0f} s"
-        print(f"seed {seed}, epoch {epoch}: accuracy {shown}", flush=True)
-    return accuracy(alone, split.test), accuracy(q_y, split.test)
+        for batch in batches:
+            model.train({**batch, "x": drawn(batch["x"]), "x_u": drawn(batch["x_u"])})
+        shown = f"{accuracy(q_y, parts['validation']):.4f}, " if "validation" in parts else ""
+        print(f"seed {seed}, epoch {epoch}: {shown}{time.perf_counter() - start:.0f} s", flush=True)
+    return [[accuracy(alone, part), accuracy(q_y, part)] for part in parts.values()]
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -109,7 +117,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--data", help="a folder with MNIST; without it, the 5,000 digits of the demo extra")
     parser.add_argument("--labels", type=int, default=100)
     parser.add_argument("--epochs", type=int, help="4 with --data, else 60: about as many steps")
-    parser.add_argument("--batch-size", type=int, default=50, help="images with, and as many without a label")
+    parser.add_argument("--batch-size", type=int, default=50, help="images without a label in a batch")
+    parser.add_argument("--labelled-batch", type=int, help="images with a label in a batch; all of them unless given")
+    parser.add_argument("--validation", type=int, default=1000, help="training images held out, to choose these options by")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--z", type=int, default=8)
     parser.add_argument("--alpha", type=float, default=100.0, help="weight of the classifier's own term, eq. 9")
@@ -120,10 +130,16 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     split = pf.data.load_digits() if options.data is None else pf.data.load_mnist(options.data)
     if options.epochs is None:
         options.epochs = 60 if options.data is None else 4
-    reached = torch.tensor([run(split, options, seed) for seed in range(options.seeds)])
-    alone, semi = reached.mean(0).tolist()
-    print(f"test accuracy with {options.labels} labels, mean of {options.seeds} seeds: alone {alone:.4f}, M2 {semi:.4f}")
-    return {"alone": alone, "m2": semi}
+    train, held = held_out(split.train, options.validation)
+    parts = {"validation": held, "test": split.test} if options.validation else {"test": split.test}
+    reached = torch.tensor([run(train, parts, options, seed) for seed in range(options.seeds)]).mean(0).tolist()
+    for part, (alone, semi) in zip(parts, reached, strict=True):
+        print(f"{part} accuracy with {options.labels} labels, mean of {options.seeds} seeds: alone {alone:.4f}, M2 {semi:.4f}")
+    return {
+        f"{part} {name}": value
+        for part, row in zip(parts, reached, strict=True)
+        for name, value in zip(("alone", "m2"), row, strict=True)
+    }
 
 
 if __name__ == "__main__":

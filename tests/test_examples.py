@@ -103,11 +103,34 @@ def small(monkeypatch):
 
 
 def test_m2_runs(small, capsys):
-    arguments = ["--epochs", "1", "--batch-size", "50", "--hidden", "8", "--z", "2", "--alone-steps", "5", "--seeds", "2"]
-    reached = semi_supervised_m2.main(arguments)
+    arguments = ["--epochs", "1", "--batch-size", "30", "--hidden", "8", "--z", "2", "--alone-steps", "5", "--seeds", "2"]
+    reached = semi_supervised_m2.main([*arguments, "--validation", "40"])
     printed = capsys.readouterr().out
-    assert set(reached) == {"alone", "m2"} and all(0 <= value <= 1 for value in reached.values())
-    assert printed.count(semi_supervised_m2.LOSS + "\n") == 1 and "mean of 2 seeds" in printed
+    assert list(reached) == ["validation alone", "validation m2", "test alone", "test m2"]
+    assert all(0 <= value <= 1 for value in reached.values())
+    assert printed.count(semi_supervised_m2.LOSS + "\n") == 1
+    assert "\nvalidation accuracy with 100 labels, mean of 2 seeds" in printed and "\ntest accuracy with 100" in printed
+    reached = semi_supervised_m2.main([*arguments, "--validation", "0", "--labelled-batch", "20"])
+    assert list(reached) == ["test alone", "test m2"] and "validation" not in capsys.readouterr().out
+
+
+def test_the_batches_of_m2_have_sizes_of_their_own(small, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        pf.Model, "train", lambda model, batch: seen.append({name: len(v) for name, v in batch.items() if name != "alpha"})
+    )
+    options = ["--epochs", "1", "--batch-size", "30", "--hidden", "8", "--z", "2", "--alone-steps", "0", "--validation", "40"]
+    semi_supervised_m2.main(options)
+    assert seen == [{"x": 100, "y": 100, "x_u": 30}] * 5  # of 160 images
+
+
+def test_what_is_held_out_is_not_learnt_from():
+    data = {"x": torch.arange(50.0)[:, None], "y": torch.arange(50)}
+    rest, held = semi_supervised_m2.held_out(data, 20)
+    assert len(held["y"]) == 20 and sorted(rest["y"].tolist() + held["y"].tolist()) == list(range(50))
+    assert torch.equal(held["x"][:, 0], held["y"].double()) and torch.equal(
+        semi_supervised_m2.held_out(data, 20)[1]["y"], held["y"]
+    )
 
 
 def test_the_hierarchical_vae_runs(small, capsys):
