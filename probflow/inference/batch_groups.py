@@ -89,6 +89,20 @@ def grouped(
     return steps, groups, {slot: size for slot, size in batch_of.items() if size != BATCH}
 
 
+def where_they_meet(steps: Sequence[Step], reads: Sequence[Read], sizes: Mapping[int, int]) -> str:
+    """The first step that brings rows of different batch sizes together; `sizes`: slot of a variable -> its batch size."""
+    found, known = _Meetings(reads, frozenset(), {}), dict(sizes)  # known: a root's size
+    for step in steps:
+        roots = {found.root(found.source[slot]) for slot in step.args if slot in found.rows}
+        mine = {known[root] for root in roots if root in known}
+        if len(mine) > 1:
+            return step.text
+        found.take(step)
+        if mine:
+            known[found.root(found.source[step.out])] = mine.pop()
+    return ""
+
+
 class _Meetings:
     """A union-find over what has rows of its own: variables, draws, values given at construction."""
 

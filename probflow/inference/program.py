@@ -14,7 +14,7 @@ from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
-from probflow.inference.batch_groups import BatchGroup
+from probflow.inference.batch_groups import BatchGroup, where_they_meet
 from probflow.inference.dry_run import Example, dry_run
 from probflow.inference.special import Specialist
 from probflow.inference.steps import BATCH, Info, Read, Step, needed
@@ -245,9 +245,15 @@ class Program:
 
     def _batches(self, values: Mapping[str, Any], group: BatchGroup) -> str:
         shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in group.reads if not r.number)
+        place = ""
+        if sum(step.kind == "reduce" for step in self.steps) > 1:  # not all that is in the loss has to fit
+            sizes = {
+                r.slot: values[r.name].shape[r.lead] for r in group.reads if not r.number and r.lead < values[r.name].dim()
+            }
+            place = f"\nThey meet in {where_they_meet(self.steps, self.reads, sizes)}."
         return (
             f"{self.formula}: the batch sizes differ.\n{shapes}\n"
-            f"Dimension 0 of every variable is the batch; a single data point is x[None].{self._apart()}"
+            f"Dimension 0 of every variable is the batch; a single data point is x[None].{place}{self._apart()}"
         )
 
     def _apart(self) -> str:

@@ -160,7 +160,7 @@ def test_a_draw_that_two_batches_share_makes_them_one() -> None:
     q = prior()
     shared = E(q)[log(p)].mean() + E(q)[log(p_u)].mean()
     values = {"x": torch.rand(3, D).round(), "x_u": torch.rand(8, D).round()}
-    with pytest.raises(ShapeError, match="the batch sizes differ"):
+    with pytest.raises(ShapeError, match=r"\nThey meet in log p\(x_u\|z\)\.$"):
         shared.eval(values)
     own = E(q)[log(p)].mean() + E(q.replace_var(z="z_u"))[log(p_u.replace_var(z="z_u"))].mean()
     assert own.eval(values).shape == ()
@@ -240,8 +240,16 @@ def test_only_the_variables_of_one_batch_are_named() -> None:
         "  x: (3, 6)",
         "  y: (2, 4)",
         "Dimension 0 of every variable is the batch; a single data point is x[None].",
+        "They meet in q(z|x,y).",
         "Variables that meet before .mean() or .sum() have one batch size: x, y; x_u",
     ]
+
+
+def test_sizes_that_differ_further_down() -> None:
+    f, g = log(prior("p(x)", 2)), log(prior("p(y)", 2))
+    values = {"x": torch.zeros(4, 2), "y": torch.zeros(7, 2), "w": torch.zeros(4, 2)}
+    with pytest.raises(ShapeError, match=r"They meet in -\(log p\(x\) \+ log p\(y\)\)\.$"):
+        ((f + g).mean() + (f - log(prior("p(w)", 2))).mean()).eval(values)
 
 
 def test_terms_that_meet_before_the_mean_must_fit() -> None:
