@@ -275,6 +275,21 @@ def test_training_is_the_same(general: Callable[[], None]) -> None:
         assert torch.equal(a, b)
 
 
+def test_batches_of_several_sizes(general: Callable[[], None]) -> None:
+    torch.manual_seed(0)
+    q, p, pz = encoder(), decoder(), prior()
+    u = {"x": "u", "z": "w"}
+    loss = vae() + 2 * (KL(q.replace_var(u), pz.replace_var({"z": "w"})) - E(q.replace_var(u))[log(p.replace_var(u))]).sum()
+    values = [{"x": data(a)["x"], "u": data(b)["x"]} for a, b in ((5, 3), (3, 5), (4, 4))]
+    for each in values:
+        assert warm(loss, each)
+    quick = [outcome(loss, each, 1) for each in values]
+    general()
+    for each, found in zip(values, quick, strict=True):
+        for a, b in zip(found, outcome(loss, each, 1), strict=True):
+            assert torch.equal(a, b)
+
+
 def test_mean_over_samples_first() -> None:
     """The average of a Bernoulli's log-density over 64 samples, against the average of 64 log-densities."""
     torch.manual_seed(0)
