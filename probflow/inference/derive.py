@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from probflow.distributions import Distribution, Marginal
 from probflow.errors import LossError
-from probflow.inference.simplify import Trace, simplify
+from probflow.inference.simplify import Trace, simplified
 from probflow.losses.arithmetic import Elementwise, Sum
 from probflow.losses.change_of_variables import is_flow
 from probflow.losses.expand import flat_sum
@@ -211,7 +211,7 @@ def _iwae(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
 def _computed(bound: Loss) -> list[Step]:
     """On to what is computed, densities of flows by their change of variables."""
     trace = Trace(bound)
-    simplify(bound, trace)
+    simplified(bound, trace)
     steps, whole = list(trace.steps), trace.whole
     logs = [node for node in walk(whole) if isinstance(node, LogProb)]
     flows = list(dict.fromkeys(LogProb(factor) for node in logs for factor in node.p.factors if is_flow(factor)))

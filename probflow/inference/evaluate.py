@@ -17,10 +17,10 @@ from probflow.inference.estimators import TooManyStates
 from probflow.inference.lower import lower
 from probflow.inference.planner import Env, Planner
 from probflow.inference.program import BATCH, Program
-from probflow.inference.simplify import simplify, top_terms
+from probflow.inference.simplify import simplified, simplify, top_terms
 from probflow.losses import Loss, evaluation
 from probflow.losses.arithmetic import Reduce
-from probflow.losses.free import coefficients, modules
+from probflow.losses.free import coefficients, free_variables, modules
 from probflow.losses.labels import Labels
 from probflow.losses.node import intern, walk
 from probflow.losses.probability import CrossEntropy, Entropy, KullbackLeibler
@@ -87,6 +87,11 @@ def make_program(
     env = Env({})
     simple = simplify(loss)
     outputs = {"": lower(simple, planner, env)}
+    if all(read.number for read in planner.reads.values()):  # nothing is left that says the batch size
+        named = {node.name for node in walk(loss) if isinstance(node, Parameter)}
+        for name in free_variables(loss):
+            if name not in named:
+                planner.read(name, env)
     if with_terms:
         for _, shown, whole, term in shown_terms(loss, planner.labels):
             while shown in outputs:  # the same term twice is shown twice
@@ -244,9 +249,9 @@ class LossModule(nn.Module):
 
 
 @evaluation.simplified.register
-def simplified(loss: Loss) -> Loss:
+def shown(loss: Loss) -> Loss:
     """What is computed in place of `loss`; the value is the same."""
-    return simplify(loss)
+    return simplified(loss)
 
 
 @evaluation.derivation.register

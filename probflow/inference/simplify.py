@@ -11,10 +11,13 @@ from functools import singledispatch
 from probflow.distributions import Distribution
 from probflow.distributions.joint import product
 from probflow.inference.closed_forms import has_entropy, kl_formula
-from probflow.losses.arithmetic import Negative, Reduce, Sum
+from probflow.losses.arithmetic import Negative, Product, Quotient, Reduce, Sum
+from probflow.losses.free import is_scalar
 from probflow.losses.node import Loss, children, intern, with_children
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb
+from probflow.losses.rules import cancellation
 from probflow.losses.rules.divergences import Found, Places, take_out_entropy, take_out_kl, written
+from probflow.losses.scalars import Constant
 from probflow.losses.terms import Term, substitute, sum_of, terms_of
 
 
@@ -40,10 +43,48 @@ def simplify(node: Loss, trace: Trace | None = None) -> Loss:
     return with_children(node, [simplify(child, trace) for child in below]) if below else node
 
 
-@simplify.register
-def _(node: Sum, trace: Trace | None = None) -> Loss:
-    new = [simplify(term, trace) for term in node.summands]
-    return intern(Sum, node.signs, tuple(new))
+@simplify.register(Sum)
+@simplify.register(Product)
+@simplify.register(Quotient)
+def _(node: Loss, trace: Trace | None = None) -> Loss:
+    typed = _cancelled(node, trace, keep=True)  # first as typed: what cancels need not be taken apart
+    new = with_children(typed, [simplify(child, trace) for child in children(typed)])
+    return _cancelled(new, trace, keep=True)
+
+
+def _cancelled(node: Loss, trace: Trace | None, keep: bool) -> Loss:
+    """Equal terms and equal factors cancelled; `keep`: not where one number per row would become one number."""
+    rule = cancellation.cancellation if isinstance(node, Sum) else cancellation.factors
+    new = rule(node)
+    if new is None or (keep and is_scalar(new) and not is_scalar(node)):
+        return node
+    if trace is not None:
+        trace.step(rule.name, node, new)
+    return new
+
+
+def simplified(loss: Loss, trace: Trace | None = None) -> Loss:
+    """`loss` as `simplify` has it, for the reader: also where the terms of a row cancel to one number, the same for all rows."""
+    before = simplify(loss, trace)
+    after = _settled(before)
+    if trace is not None and after is not before:
+        trace.step(cancellation.cancellation.name, before, after)
+    return after
+
+
+def _settled(node: Loss) -> Loss:
+    below = children(node)
+    if not below:
+        return node
+    new = with_children(node, list(map(_settled, below)))
+    inside = children(new)[0]
+    if isinstance(new, Reduce) and isinstance(inside, Constant) and not is_scalar(below[0]):
+        if new.how == "sum" and inside.value != 0:  # as many of them as there are rows
+            return node
+        return inside
+    if isinstance(new, Negative) and inside is Constant(0.0):
+        return inside
+    return _cancelled(new, None, keep=False)
 
 
 def _kl_known(q: Distribution, p: Distribution) -> bool:

@@ -56,6 +56,10 @@ CASES = {
         lambda m: log(m.px) + log(m.pz1) - log(m.px),
         lambda m: log(m.qz1) - log(pf.Normal("q(z1 | x)", loc="x", scale=1.0)),  # the same name, another network
     ),
+    "cancellation of factors": (
+        lambda m: m.f * Prob(m.px * m.pz2) / Prob(m.px),
+        lambda m: m.f * log(m.px) / log(m.px),  # log p may be 0
+    ),
     "double negative": (lambda m: -(-(log(m.px)) + log(m.pz1)), lambda m: -log(m.px)),
     "expectation of a constant": (
         lambda m: E(m.q)[3.0],

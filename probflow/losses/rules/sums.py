@@ -1,4 +1,4 @@
-"""Rules about sums: logarithms of products, linearity, constants, cancellation."""
+"""Rules about sums: logarithms of products, linearity, signs, constants."""
 
 from __future__ import annotations
 
@@ -39,22 +39,6 @@ def linearity(node: Loss) -> Loss | None:
     if len(terms) == 1 and terms[0].number == 1 and not terms[0].scalars:
         return None
     return sum_of([Term(t.number, t.scalars, Expectation(node.q, t.node, node.sample_shape, node.estimator)) for t in terms])
-
-
-@rule("cancellation", r"f - f = 0", "both are the same object, not two networks of the same name")
-def cancellation(node: Loss) -> Loss | None:
-    """Equal terms of opposite signs."""
-    if not isinstance(node, Sum):
-        return None
-    terms = terms_of(node, frozenset(), split_products=False)
-    left: list[Term] = []
-    for term in terms:
-        twin = next((t for t in left if t.node is term.node and t.scalars == term.scalars and t.number == -term.number), None)
-        if twin is not None:
-            left.remove(twin)
-        else:
-            left.append(term)
-    return sum_of(left) if len(left) < len(terms) else None
 
 
 @rule("double negative", r"-(-f) = f")
