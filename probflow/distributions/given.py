@@ -33,7 +33,7 @@ class Given(Factor):
     >>> p = pf.Normal("p(x | y)", loc="y", scale=1.0)
     >>> fixed = p.given(y=torch.tensor([[3.0]]))
     >>> print(fixed.statement)
-    p(x)
+    p(x|y=y*)
     >>> fixed.mean()
     tensor([[3.]])
     """
@@ -43,11 +43,7 @@ class Given(Factor):
         observed = [n for n in whole.var if n in fixed]
         if observed and len(observed) != len(whole.var):
             raise ArgumentError(f"given: {whole} draws {', '.join(whole.var)} together; observe all of them or none.")
-        super().__init__(
-            Statement(
-                whole.name, tuple(n for n in whole.var if n not in fixed), tuple(n for n in whole.cond_var if n not in fixed)
-            )
-        )
+        super().__init__(whole.given(fixed))
         self.factor = factor
         self._fixed = tuple(fixed)
         for index, value in enumerate(fixed.values()):

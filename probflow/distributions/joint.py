@@ -6,6 +6,7 @@ from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.errors import ArgumentError
 from probflow.graph import FactorGraph, Statement
+from probflow.graph.statement import whole
 
 
 def product(factors: tuple[Factor, ...]) -> Distribution:
@@ -35,7 +36,7 @@ class Joint(Distribution):
         owners: dict[str, Factor] = {}
         for factor in sorted(factors, key=lambda f: str(f.statement)):
             if all(factor.origin is not other for other in owners.values()):
-                label = str(factor.statement)  # two observed factors may read the same, p(|z)
+                label = str(factor.statement)  # two observed factors may read the same, p(x=x*|z)
                 alike = sum(name == label or name.startswith(label + "#") for name in owners)
                 owners[f"{label}#{alike + 1}" if alike else label] = factor.origin
         for label, origin in owners.items():
@@ -57,7 +58,8 @@ class Joint(Distribution):
 
     @property
     def statement(self) -> Statement:
-        return Statement(joint_name(tuple(f.name for f in self._factors)), self.var, self.cond_var)
+        name = joint_name(tuple(f.name for f in self._factors))
+        return whole(name, self.var, self.cond_var, (f.statement for f in self._factors))
 
 
 def joint_name(names: Names) -> str:

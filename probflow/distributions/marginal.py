@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from probflow._typing import Names, Shape
@@ -74,7 +76,7 @@ class Marginal(Factor):
 
     def __init__(self, joint: Distribution, gone: Names) -> None:
         whole = joint.statement
-        super().__init__(Statement(whole.name, tuple(n for n in whole.var if n not in gone), whole.cond_var))
+        super().__init__(replace(whole, var=tuple(n for n in whole.var if n not in gone)))
         self.joint, self.gone = joint, gone
         hidden = [f for f in joint.factors if set(f.var) & set(gone)]
         self.reparameterised = all(f.reparameterised for f in joint.factors)

@@ -43,7 +43,7 @@ class Posterior(Factor):
         rest = tuple(n for n in whole.var if n not in wanted)
         if not rest:
             raise ArgumentError(f"posterior: {whole} has no other variable than {', '.join(wanted)} to condition on.")
-        super().__init__(Statement(whole.name, wanted, rest + whole.cond_var))
+        super().__init__(Statement(whole.name, wanted, rest + whole.cond_var, (), whole.observed + whole.fixed))
         joint, self.gone = opened(joint, wanted)
         for factor in joint.factors:
             if set(factor.var) & set(wanted) and not (factor.finite and set(factor.var) <= set(wanted)):
@@ -102,7 +102,7 @@ class TruePosterior(Factor):
     def __init__(self, joint: Distribution, wanted: Names) -> None:
         whole = joint.statement
         rest = tuple(n for n in whole.var if n not in wanted)
-        super().__init__(Statement(whole.name, wanted, rest + whole.cond_var))
+        super().__init__(Statement(whole.name, wanted, rest + whole.cond_var, (), whole.observed + whole.fixed))
         self.joint = joint
 
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:

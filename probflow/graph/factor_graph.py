@@ -9,7 +9,7 @@ import networkx as nx
 
 from ..errors import ArgumentError, CycleError, DuplicateVariable, UnknownVariable
 from ..printing import did_you_mean
-from .statement import Statement
+from .statement import Statement, whole
 
 
 class FactorGraph:
@@ -238,7 +238,7 @@ class FactorGraph:
         product = " ".join(map(str, self._factors))
         if len(self._factors) == 1:
             return product
-        return f"{Statement(self._factors[0].name, self._var, self._cond_var)} = {product}"
+        return f"{whole(self._factors[0].name, self._var, self._cond_var, self._factors)} = {product}"
 
     def __str__(self) -> str:
         labels = {v: f"{v} (given)" for v in self._cond_var} | {v: v for v in self._var}

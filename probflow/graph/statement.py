@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ..errors import ArgumentError, DuplicateVariable, StatementError
@@ -20,16 +20,20 @@ _ALPHABET = r"letters, digits, _, ^, ' and LaTeX such as \theta or x_{t-1}"
 class Statement:
     r"""What ``q(z|x,y)`` says: `name` = "q", `var` = ("z",), `cond_var` = ("x", "y"). Orders are the author's.
 
+    `observed` and `fixed` are former variables and conditioning variables whose value was given; they are only printed.
+
     Errors: DuplicateVariable if a name occurs twice; StatementError for a name that cannot be read.
 
     >>> q = Statement("q", ("z",), ("x", "y"))
-    >>> print(q, q.latex(), q.rename({"x": "y", "y": "x"}))
-    q(z|x,y) q(z \mid x, y) q(z|y,x)
+    >>> print(q, q.latex(), q.rename({"x": "y", "y": "x"}), q.given(["y"]), q.given(["z"]))
+    q(z|x,y) q(z \mid x, y) q(z|y,x) q(z|x,y=y*) q(z=z*|x,y)
     """
 
     name: str
     var: tuple[str, ...]
     cond_var: tuple[str, ...] = ()
+    observed: tuple[str, ...] = field(default=(), repr=False)
+    fixed: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -46,19 +50,38 @@ class Statement:
                 raise DuplicateVariable(f"{self} has {v!r} on both sides of '|': a variable cannot condition itself.")
 
     def __str__(self) -> str:
-        condition = "|" + ",".join(self.cond_var) if self.cond_var else ""
-        return f"{self.name}({','.join(self.var)}{condition})"
+        drawn, conditions = ([*left, *(f"{n}={n}*" for n in values)] for left, values in self._sides())
+        return f"{self.name}({','.join(drawn)}{'|' + ','.join(conditions) if conditions else ''})"
 
     def latex(self) -> str:
         r"""The statement in LaTeX, without dollar signs.
 
         >>> print(Statement("p", ("x_t",), ("theta",)).latex())
         p(x_{t} \mid \theta)
+        >>> print(Statement("p", ("x",), ("z", "y")).given(["x", "y"]).latex())
+        p(x = x^{*} \mid z, y = y^{*})
         """
-        parts = [", ".join(map(latex_name, self.var))] if self.var else []
-        if self.cond_var:
-            parts += [r"\mid", ", ".join(map(latex_name, self.cond_var))]
-        return f"{latex_name(self.name)}({' '.join(parts)})"
+        drawn, conditions = (
+            ", ".join([*map(latex_name, left), *(f"{latex_name(n)} = {_starred(latex_name(n))}" for n in values)])
+            for left, values in self._sides()
+        )
+        bar = rf"{' ' if drawn else ''}\mid {conditions}" if conditions else ""
+        return f"{latex_name(self.name)}({drawn}{bar})"
+
+    def _sides(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+        """What stands before and behind the bar: the names that are left, and those with a value."""
+        return (self.var, self.observed), (self.cond_var, self.fixed)
+
+    def given(self, known: Iterable[str]) -> Statement:
+        """The statement with values for these names; others are ignored."""
+        known = tuple(known)
+        return Statement(
+            self.name,
+            tuple(n for n in self.var if n not in known),
+            tuple(n for n in self.cond_var if n not in known),
+            (*(n for n in self.var if n in known), *self.observed),
+            (*(n for n in self.cond_var if n in known), *self.fixed),
+        )
 
     def rename(self, mapping: Mapping[str, str]) -> Statement:
         """The statement under other variable names, all replaced at once (so swaps work).
@@ -71,7 +94,24 @@ class Statement:
         if twice is not None:
             merged = " and ".join(repr(v) for v in self.var + self.cond_var if mapping.get(v, v) == twice)
             raise DuplicateVariable(f"renaming would make {merged} of {self} one variable, {twice!r}.")
-        return Statement(self.name, var, cond_var)
+        return Statement(self.name, var, cond_var, self.observed, self.fixed)
+
+
+def _starred(symbol: str) -> str:
+    """A given value; TeX wants braces where the symbol has a superscript already."""
+    return f"{{{symbol}}}^{{*}}" if "^" in symbol or "'" in symbol else f"{symbol}^{{*}}"
+
+
+def whole(name: str, var: tuple[str, ...], cond_var: tuple[str, ...], factors: Iterable[Statement]) -> Statement:
+    """The statement of a product, with what was given in its factors.
+
+    >>> print(whole("p", ("z",), (), [Statement("p", ("x",), ("z",)).given(["x"]), Statement("p", ("z",))]))
+    p(z,x=x*)
+    """
+    factors = tuple(factors)
+    observed = dict.fromkeys(n for factor in factors for n in factor.observed)
+    fixed = dict.fromkeys(n for factor in factors for n in factor.fixed if n not in observed)
+    return Statement(name, var, cond_var, tuple(observed), tuple(fixed))
 
 
 def parse(text: str, default_name: str = "p") -> Statement:

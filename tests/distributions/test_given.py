@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from probflow.distributions import Categorical, MixtureModel, Normal
 from probflow.errors import ArgumentError, NoSampler, ShapeError, UnknownVariable, ValuesError
+from probflow.losses import log
 
 
 class Decoder(Normal):
@@ -29,7 +30,7 @@ def prior():
 def test_a_fixed_condition():
     p, y = Decoder(), torch.randn(4, 3)
     fixed = p.given(y=y)
-    assert str(fixed.statement) == "p(x|z)"
+    assert str(fixed.statement) == "p(x|z,y=y*)"
     values = {"x": torch.randn(4, 2), "z": torch.randn(4, 2)}
     assert_close(fixed.log_prob(values), p.log_prob({**values, "y": y}))
     assert_close(fixed.mean({"z": values["z"]}), p.mean({"z": values["z"], "y": y}))
@@ -120,3 +121,53 @@ def test_mistakes():
         p.given(y=torch.tensor(3.0))
     with pytest.raises(ShapeError, match="z: 2, y: 3"):
         p.given(z=torch.zeros(2, 2), y=torch.zeros(3, 3))
+
+
+PRINTED = {  # what is given: text and LaTeX of what is left of p(x | z, y)
+    ("y",): ("p(x|z,y=y*)", r"p(x \mid z, y = y^{*})"),
+    ("z",): ("p(x|y,z=z*)", r"p(x \mid y, z = z^{*})"),
+    ("z", "y"): ("p(x|z=z*,y=y*)", r"p(x \mid z = z^{*}, y = y^{*})"),
+    ("x",): ("p(x=x*|z,y)", r"p(x = x^{*} \mid z, y)"),
+    ("x", "y"): ("p(x=x*|z,y=y*)", r"p(x = x^{*} \mid z, y = y^{*})"),
+    ("x", "z", "y"): ("p(x=x*|z=z*,y=y*)", r"p(x = x^{*} \mid z = z^{*}, y = y^{*})"),
+}
+
+
+@pytest.mark.parametrize("names", PRINTED, ids=",".join)
+def test_printed_with_what_is_given(names):
+    values = {"x": torch.zeros(1, 2), "z": torch.zeros(1, 2), "y": torch.zeros(1, 3)}
+    fixed = Decoder().given({n: values[n] for n in names})
+    text, latex = PRINTED[names]
+    assert str(fixed.statement) == text and str(fixed).startswith(f"{text}: Decoder")
+    assert fixed._repr_latex_() == f"${latex}$"
+    assert str(log(fixed)) == f"log {text}" and log(fixed).latex() == rf"\log {latex}"
+    assert fixed.var == tuple(n for n in ("x",) if n not in names)
+    step_by_step = Decoder()
+    for n in names:
+        step_by_step = step_by_step.given({n: values[n]})
+    assert sorted(str(step_by_step.statement)) == sorted(text)
+    assert log(fixed).mean().eval({n: v for n, v in values.items() if n not in names}).isfinite()
+
+
+def test_products_print_what_is_given_to_their_factors():
+    p, x, y = Decoder() * prior(), torch.zeros(1, 2), torch.zeros(1, 3)
+    assert str(p.given(x=x).statement) == "p(z,x=x*|y)"
+    assert str(p.given(x=x).graph).splitlines()[0] == "p(z,x=x*|y) = p(x=x*|z,y) p(z)"
+    assert str(p.given(x=x, y=y).statement) == "p(z,x=x*|y=y*)"
+    assert str(p.given(x=x, z=x).statement) == "p(x=x*,z=z*|y)"
+    assert str(p.given(y=y).marginalize_var("z").statement) == "p(x|y=y*)"
+    assert str(p.given(y=y).replace_var(x="w").statement) == "p(w,z|y=y*)"
+    assert str(log(p.given(y=y)) - log(p)) == "log p(x,z|y=y*) - log p(x,z|y)"
+    chain = Normal("p(b | a)", loc="a", scale=1.0) * Normal("p(a)", loc=torch.zeros(2), scale=1.0)
+    assert str(chain.given(a=x).statement) == "p(b,a=a*)", "a is observed, not a condition of the whole"
+
+
+def test_a_primed_name_is_typeset():
+    fixed = Normal("p(x | z')", lambda z: {"loc": z, "scale": torch.ones_like(z)}).given({"z'": torch.zeros(1, 2)})
+    assert fixed.statement.latex() == "p(x \\mid z' = {z'}^{*})"
+
+
+def test_the_posterior_of_what_is_given():
+    k = Categorical("p(k)", probs=torch.tensor([0.5, 0.5]))
+    p = Normal("p(x | k, y)", lambda k, y: {"loc": k + y, "scale": torch.ones_like(y)}) * k
+    assert str(p.given(y=torch.zeros(1, 2)).posterior("k").statement) == "p(k|x,y=y*)"

@@ -47,7 +47,7 @@ def bound_form(to: Writer, factor: Factor, inputs: Sequence[Code], slot: int, ti
 
 
 def _prefix(factor: Factor) -> str:
-    return "_".join([factor.name, *factor.var])
+    return "_".join([factor.name, *factor.var, *factor.statement.observed])
 
 
 def _statement(factor: Factor) -> str:
