@@ -17,6 +17,7 @@ from probflow.inference.credit import Costs, enumerated, log_scored, rebar_score
 from probflow.inference.estimators import sampler_for
 from probflow.inference.estimators.dreg import double_reparameterisation
 from probflow.inference.fixed import fixed_log_prob
+from probflow.inference.hand_written import warn_of_hand_written_scores
 from probflow.inference.planner import Env, Planner
 from probflow.losses.estimators import STL, VIMCO, DReG, Enumerate, Estimator, Rebar, Score
 from probflow.losses.free import free_variables
@@ -79,6 +80,7 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
                 body = summed(planner, body, log_weight, axis, logarithmic)
             costs.sums.append(step)
         elif step.log_q is not None and step.slot.index in costs.body.draws and not logarithmic:
+            warn_of_hand_written_scores(node, step.factor, planner.labels)
             body = (
                 rebar_scored(planner, body, costs, step) if isinstance(step.how, Rebar) else scored(planner, body, costs, step)
             )
