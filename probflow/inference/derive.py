@@ -155,19 +155,20 @@ def _elbo(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
         return expression
 
     names = ", ".join(marginal.gone)
+    bayes = f"{marginal.statement} = {marginal.joint.statement} / {true.statement}"
     line(
         Expectation(q, loss),
-        "Rao-Blackwellisation",
-        remark=f"read backwards: {q.statement} integrates to 1, and {loss} has no {names}",
+        "expectation of a constant",
+        remark=f"{loss} does not depend on {names}, and {q.statement} integrates to 1",
     )
-    line(Expectation(q, intern(Sum, (1, -1), (joint, posterior))), "Bayes' rule")
+    line(Expectation(q, intern(Sum, (1, -1), (joint, posterior))), "Bayes' rule", remark=bayes)
     both = intern(Sum, (1, -1, 1, -1), (joint, log_q, log_q, posterior))
-    line(Expectation(q, both), "cancellation", remark=f"read backwards: log {q.statement} subtracted and added")
+    line(Expectation(q, both), "cancellation", remark=f"add and subtract log {q.statement}")
     bound = ELBO(marginal.joint, q)
     ratio = Expectation(q, intern(Sum, (1, -1), (log_q, posterior)))
-    line(intern(Sum, (1, 1), (bound, ratio)), "linearity", remark="the first two terms, the last two terms")
+    line(intern(Sum, (1, 1), (bound, ratio)), "linearity", remark="the first two terms and the last two")
     gap = KullbackLeibler(q, true)
-    line(intern(Sum, (1, 1), (bound, gap)), "definition of KL", remark="read backwards")
+    line(intern(Sum, (1, 1), (bound, gap)), "definition of KL")
     line(bound, bounds.drop_kl.name, ">=", f"equal where {q.statement} is the posterior; this is the evidence lower bound")
     return Derivation(loss, (*steps, *_computed(bound)), gap)
 
@@ -175,7 +176,12 @@ def _elbo(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
 def _jensen(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Derivation:
     weighted = Elementwise("log", Expectation(q, Prob(marginal.joint) / Prob(q)))
     steps = [
-        Step(weighted, "=", "importance weighting", f"the integral over {', '.join(marginal.gone)} as a mean under q"),
+        Step(
+            weighted,
+            "=",
+            "importance weighting",
+            f"the integral over {', '.join(marginal.gone)} as an expectation under {q.statement}",
+        ),
         Step(ELBO(marginal.joint, q), ">=", bounds.jensen.name),
     ]
     gap = KullbackLeibler(q, densities.posterior_of(marginal))
@@ -189,19 +195,24 @@ def _iwae(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
     mean, mean_latex = f"1/{samples} sum_k w_k", rf"\frac{{1}}{{{samples}}} \sum_{{k=1}}^{{{samples}}} w_k"
     weight = f"w_k = {text(Prob(marginal.joint))} / {text(Prob(q))}"
     steps = [
-        Step(one, "=", "importance weighting", f"the integral over {', '.join(marginal.gone)} as a mean under q"),
         Step(
             one,
             "=",
-            "a mean of means",
-            f"K = {samples} independent weights {weight}, each at a draw of its own from {q.statement}",
+            "importance weighting",
+            f"the integral over {', '.join(marginal.gone)} as an expectation under {q.statement}",
+        ),
+        Step(
+            one,
+            "=",
+            "average of independent weights",
+            f"{weight} at K = {samples} draws from {q.statement}, each with the same expectation",
             (f"log(E[{mean}])", rf"\log \mathbb{{E}}\left[{mean_latex}\right]"),
         ),
         Step(
             many,
             ">=",
             bounds.jensen.name,
-            "the mean over the draws leaves the logarithm; the larger K, the less is lost",
+            "the expectation leaves the logarithm; the larger K, the less is lost",
             (f"E[log({mean})]", rf"\mathbb{{E}}\left[\log {mean_latex}\right]"),
         ),
     ]

@@ -194,7 +194,7 @@ def _explain(
         kept = {needed or whole: places for needed, places in groups.items() if needed}
         free = {place: [after_entropy[0][place]] for places in constants.values() for place in places}
         found = {**after_entropy[1], **free}
-        stages.append(("Rao-Blackwellisation", _split(node, after_entropy[0], found, kept, drop=False)))
+        stages.append(("expectation of a constant", _split(node, after_entropy[0], found, kept, drop=False)))
     stages.append(("barren variables", _split(node, *after_entropy, groups, drop=True)))
     for name, then in stages:
         trace.step(name, now, then)

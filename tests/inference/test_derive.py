@@ -89,6 +89,13 @@ def test_the_last_line_is_what_is_computed(make, vae) -> None:
         assert check_lines(derivation, {"x": torch.ones(N, 1)}) == len(derivation.steps)
 
 
+def test_what_does_not_depend_on_the_draw(vae) -> None:
+    p, q = vae
+    g = pf.Function(lambda x: x.sum(1), ["x"], "g")
+    reasons = [step.rule for step in E(q)[log(p.factors[0]) + g].derive().steps]
+    assert reasons == ["linearity", "expectation of a constant"]
+
+
 def test_a_hierarchical_model() -> None:
     p, q = hierarchical()
     derivation = ELBO(p, q).derive()
@@ -132,6 +139,16 @@ def test_the_elbo_from_log_p(vae) -> None:
         "E_q(z|x)[log p(x,z) - log q(z|x)] + KL[q(z|x) || p(z|x)]",
         "E_q(z|x)[log p(x,z) - log q(z|x)]",
     ]
+    reasons = [line.split("   ")[-1].strip() for line in str(derivation).splitlines()[1:7]]
+    assert reasons == [
+        "expectation of a constant: log p(x) does not depend on z, and q(z|x) integrates to 1",
+        "Bayes' rule: p(x) = p(x,z) / p(z|x)",
+        "cancellation: add and subtract log q(z|x)",
+        "linearity: the first two terms and the last two",
+        "definition of KL",
+        "KL is not negative: equal where q(z|x) is the posterior; this is the evidence lower bound",
+    ]
+    assert all(step.rule in RULES for step in derivation.steps)
     assert [step.relation for step in derivation.steps].count(">=") == 1
     assert str(derivation.result) == str(ELBO(p, q).simplify())
     assert "p^{(1)}" not in derivation.latex() and "#" not in str(derivation)

@@ -62,10 +62,10 @@ CASES = {
     ),
     "double negative": (lambda m: -(-(log(m.px)) + log(m.pz1)), lambda m: -log(m.px)),
     "expectation of a constant": (
-        lambda m: E(m.q)[3.0],
+        lambda m: E(m.q)[m.gx],
         lambda m: Expectation(m.px.given(x=torch.zeros(1, 1)) * m.r, 3.0),  # observed: not normalised
     ),
-    "Rao-Blackwellisation": (lambda m: E(m.q)[m.gx], lambda m: E(m.q)[m.f]),
+    "Rao-Blackwellisation": (lambda m: E(m.q)[m.f + m.gx - m.beta], lambda m: E(m.q)[m.f - m.g]),
     "barren variables": (lambda m: E(m.q)[m.f], lambda m: E(m.q)[m.g]),  # g needs z2, and z2 needs z1
     "tower rule": (lambda m: E(m.q)[m.both], lambda m: E(m.qz1)[m.f]),
     "log-ratio to KL": (

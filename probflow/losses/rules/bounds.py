@@ -12,7 +12,10 @@ from probflow.losses.terms import sum_of, terms_of
 
 
 @rule(
-    "Jensen's inequality", r"\log \mathbb{E}_q[f] \ge \mathbb{E}_q[\log f]", "f is positive, and q is normalised", relation=">="
+    "Jensen's inequality",
+    r"\log \mathbb{E}_q[f] \ge \mathbb{E}_q[\log f]",
+    "the logarithm is concave, and its argument positive",
+    relation=">=",
 )
 def jensen(node: Loss) -> Loss | None:
     """The logarithm is concave.  The gap is the KL of q from the density proportional to q f."""

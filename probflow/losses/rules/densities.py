@@ -14,7 +14,7 @@ from probflow.losses.rules.rule import rule
 @rule(
     "change of variables",
     r"\log p(x) = \log p_z\left(f^{-1}(x)\right) + \log\left|\det \frac{\partial f^{-1}(x)}{\partial x}\right|",
-    "p is a flow, x = f(z)",
+    "the density of a flow",
     source="Prince, Understanding Deep Learning, eq. 16.1",
 )
 def change_of_variables(node: Loss) -> Loss | None:

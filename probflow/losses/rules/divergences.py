@@ -110,7 +110,7 @@ def log_ratio_to_kl(node: Loss) -> Loss | None:
     return written(node, left, found) if found else None
 
 
-@rule("entropy", r"\mathbb{E}_q[-\log q(z \mid a)] = \mathbb{E}_q\left[\mathrm{H}[q(z \mid a)]\right]", "q is normalised")
+@rule("entropy", r"\mathbb{E}_q[-\log q(z \mid a)] = \mathbb{E}_q\left[\mathrm{H}[q(z \mid a)]\right]", "q integrates to 1")
 def entropy(node: Loss) -> Loss | None:
     """Logarithms of q's own factors."""
     if not isinstance(node, Expectation) or not normalised(node.q) or node.sample_shape:
@@ -135,7 +135,7 @@ def entropy_definition(node: Loss) -> Loss | None:
     return Expectation(node.p, intern(Negative, LogProb(node.p)), node.sample_shape)
 
 
-@rule("cross-entropy", r"\mathrm{H}[q, p] = \mathrm{H}[q] + D_{\mathrm{KL}}[q \,\|\, p]", "q is normalised")
+@rule("cross-entropy", r"\mathrm{H}[q, p] = \mathrm{H}[q] + D_{\mathrm{KL}}[q \,\|\, p]", "q integrates to 1")
 def cross_entropy(node: Loss) -> Loss | None:
     """In closed forms, where both are known."""
     if not isinstance(node, CrossEntropy) or not normalised(node.q):

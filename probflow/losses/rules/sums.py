@@ -1,4 +1,4 @@
-"""Rules about sums: logarithms of products, linearity, signs, constants."""
+"""Rules about sums: logarithms of products, linearity, signs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from probflow.losses.arithmetic import Elementwise, Negative, Product, Quotient,
 from probflow.losses.node import Loss, intern
 from probflow.losses.probability import Expectation, LogProb, Prob
 from probflow.losses.rules.rule import rule
-from probflow.losses.scalars import Constant
 from probflow.losses.terms import Term, sum_of, terms_of
 
 
@@ -30,7 +29,9 @@ def _log(node: Loss) -> Loss:
     return LogProb(node.p) if isinstance(node, Prob) else Elementwise("log", node)
 
 
-@rule("linearity", r"\mathbb{E}_q[a f + g] = a\,\mathbb{E}_q[f] + \mathbb{E}_q[g]", "a has no variable of q and draws nothing")
+@rule(
+    "linearity", r"\mathbb{E}_q[a f + g] = a\,\mathbb{E}_q[f] + \mathbb{E}_q[g]", "coefficients do not depend on what q draws"
+)
 def linearity(node: Loss) -> Loss | None:
     """The expectation of every term by itself, coefficients outside."""
     if not isinstance(node, Expectation):
@@ -46,12 +47,4 @@ def double_negative(node: Loss) -> Loss | None:
     """Signs in front of sums, multiplied in."""
     if isinstance(node, Negative) and isinstance(node.operand, (Negative, Sum)):
         return sum_of([t.times(-1) for t in terms_of(node.operand, frozenset(), split_products=False)])
-    return None
-
-
-@rule("expectation of a constant", r"\mathbb{E}_q[a] = a", "a is a number, and q is normalised")
-def constant(node: Loss) -> Loss | None:
-    """Of a number."""
-    if isinstance(node, Expectation) and isinstance(node.f, Constant) and all(f.normalised for f in node.q.factors):
-        return node.f
     return None
