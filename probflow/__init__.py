@@ -28,8 +28,29 @@ from probflow.printing import did_you_mean
 __version__ = "0.1.0"
 
 
+_ELSEWHERE = {
+    "kldivergence": "pf.KL(q, p)",
+    "kl_divergence": "pf.KL(q, p)",
+    "analyticalkullbackleibler": "pf.KL(q, p), in closed form where it has one",
+    "nll": "-pf.log(p)",
+    "negativeloglikelihood": "-pf.log(p)",
+    "stochasticreconstructionloss": "-pf.E(q)[pf.log(p)]",
+    "iteratorloss": "pf.E(q, sample_shape=[K])[f]",
+    "gaussian": 'pf.Normal("p(x | z)", ...)',
+    "sample": 'pf.Normal("p(z)", ...).sample(batch_n=...)',
+    "param": "torch.nn.Parameter(...), as a parameter of a distribution or a coefficient of a loss",
+    "marginalize": 'p.marginalize_var("z")',
+}
+"""Names of other libraries, in lower case."""
+
+
 def __getattr__(name: str) -> object:
-    """Names that are not here, with the closest one that is."""
+    """Names that are not here: where they are, what is meant, or the closest one."""
+    for part in (flows, nn, transforms, viz, data, graph, losses, distributions, models, inference):
+        if not name.startswith("_") and name in part.__all__:
+            raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {part.__name__}.{name}.")
+    if name.lower() in _ELSEWHERE:
+        raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {_ELSEWHERE[name.lower()]}.")
     raise AttributeError(f"module 'probflow' has no attribute {name!r}.{did_you_mean(name, __all__)}")
 
 

@@ -35,6 +35,10 @@ class NameCollision(ProbflowError, AttributeError):
     """A subclass hangs a layer under a name that the library uses itself."""
 
 
+class UnknownAttribute(ProbflowError, AttributeError):
+    """A name that an object does not have; the message says what to write instead."""
+
+
 class ArgumentError(ProbflowError, TypeError):
     """A constructor or method was called with arguments that make no sense together."""
 

@@ -70,6 +70,17 @@ def shape_text(shape: Iterable[int]) -> str:
     return str(tuple(int(size) for size in shape))
 
 
+def kind_text(value: object) -> str:
+    """What something is, for messages; torch's distributions with their full name, as ours have the same.
+
+    >>> kind_text(3), kind_text([1])
+    ('an int', 'a list')
+    """
+    kind = type(value)
+    name = f"torch.distributions.{kind.__name__}" if kind.__module__.startswith("torch.distributions.") else kind.__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """A sentence that suggests the closest of `choices`, with a leading space, or nothing if none is close.
 

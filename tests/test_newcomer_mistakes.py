@@ -1,6 +1,9 @@
-"""Twenty and more mistakes that newcomers make, and the message each gets: in their notation, with what to write instead."""
+"""Some eighty mistakes that newcomers make, and the message each gets: in their notation, with what to write instead."""
 
 from __future__ import annotations
+
+import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -40,6 +43,20 @@ class WrongNames(Encoder):
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         out = super().forward(x, y)
         return {"mean": out["loc"], "std": out["scale"]}
+
+
+class TwoLayers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent, self.label = nn.Linear(2, 8), nn.Linear(3, 8)
+
+    def forward(self, h: Tensor, c: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.latent(h) + self.label(c)}
+
+
+class Noisy(TwoLayers):
+    def forward(self, h: Tensor, c: Tensor) -> dict[str, Tensor]:
+        return {"logits": super().forward(h, c)["logits"] + torch.rand(())}
 
 
 Q, P = pf.Normal("q(z | x, y)", Encoder()), pf.Bernoulli("p(x | z, y)", Decoder())
@@ -139,7 +156,126 @@ MISTAKES = {
     "torch function of a loss": (lambda: torch.exp(LOSS), errors.LossError, [".exp()"]),  # type: ignore[arg-type]
     "a distribution for a loss": (lambda: LOSS + P, errors.LossError, ["log(p)"]),  # type: ignore[operator]
     "a parameter for the statement": (lambda: pf.Normal(torch.tensor(0.0)), errors.ArgumentError, ["statement"]),  # type: ignore[arg-type]
+    "constants of two shapes": (
+        lambda: pf.Normal("p(z)", loc=torch.zeros(2), scale=torch.ones(3)),
+        errors.ParameterError,
+        ["loc:   (2,)", "scale: (3,)", "Make scale (2,)"],
+    ),
+    "a constant that does not fit the network": (
+        lambda: pf.Normal("p(x | z)", lambda z: {"loc": z}, scale=torch.ones(3)).sample({"z": X}),
+        errors.ShapeError,
+        ["p(x|z)", "loc:   (5, 8)", "scale: (3,), a constant", "Give scale the shape (8,)"],
+    ),
+    "a constant that does not fit a variable": (
+        lambda: log(pf.Normal("p(x | z)", loc="z", scale=torch.ones(3))).eval({"x": X, "z": X}),
+        errors.ShapeError,
+        ["scale: (3,), a constant", "Give scale the shape (8,)"],
+    ),
+    "outputs of two shapes": (
+        lambda: log(pf.Normal("p(x | z)", lambda z: {"loc": z, "scale": z[:, :3].exp()})).eval({"x": X, "z": X}),
+        errors.ShapeError,
+        ["loc:   (5, 8)", "scale: (5, 3)", "Make scale (5, 8) as loc is"],
+    ),
+    "another order than the network's": (
+        lambda: pf.Bernoulli("p(x | y, z)", TwoLayers()).sample({"y": Y, "z": X[:, :2]}),
+        errors.NetworkError,
+        ["in the order of the statement", "In the order z, y it runs: write p(x|z,y)"],
+    ),
+    "options of the optimizer": (
+        lambda: pf.Model(LOSS, lr=1e-3),  # type: ignore[arg-type]
+        errors.ArgumentError,
+        ["'lr'", "optimizer_params={'lr': 0.001}"],
+    ),
+    "a misspelt option": (lambda: pf.Model(LOSS, optimiser=None), errors.ArgumentError, ["Did you mean 'optimizer'?"]),  # type: ignore[arg-type]
+    "torch.log of a distribution": (lambda: torch.log(P), errors.LossError, ["torch.log", "p(x|z,y)", "pf.log(p)"]),  # type: ignore[call-overload]
+    "torch.exp of a distribution": (lambda: torch.exp(P), errors.LossError, ["pf.Prob(p)"]),  # type: ignore[call-overload]
+    "a loss function of torch": (lambda: F.mse_loss(P, X), errors.LossError, ["torch.mse_loss", "p.sample"]),  # type: ignore[arg-type]
+    "p.log()": (lambda: P.log(), errors.LossError, ["pf.log(p)"]),
+    "p.log_prob()": (lambda: P.log_prob(), errors.ArgumentError, ["'x': ..., 'z': ..., 'y': ...", "log(p)"]),
+    "p.log_prob(x=x)": (lambda: PRIOR.log_prob(z=X), errors.ArgumentError, ["{'z': ...}"]),  # type: ignore[arg-type]
+    "p(x)": (lambda: P(X), errors.ArgumentError, ["p(x|z,y) is not called", "p.sample({'z': ..., 'y': ...})", "log(p)"]),
+    "p - q": (lambda: P - Q, errors.LossError, ["p(x|z,y)", "'-'", "log(p)"]),
+    "2 * p": (lambda: 2 * P, errors.LossError, ["'*'", "p * q"]),
+    "-p": (lambda: -P, errors.LossError, ["log(p)"]),
+    "loss.item()": (lambda: LOSS.item(), errors.UnknownAttribute, ["loss.eval(values).item()"]),
+    "loss.shape": (lambda: LOSS.shape, errors.UnknownAttribute, ["loss.eval(values).shape."]),
+    "loss.to(device)": (lambda: LOSS.to("cpu"), errors.UnknownAttribute, ["p.to(...)"]),
+    "loss.evaluate": (lambda: LOSS.evaluate({}), errors.UnknownAttribute, ["Did you mean 'eval'?"]),
+    "loss(x, y)": (lambda: LOSS(X, Y), errors.ArgumentError, ["loss.eval({'x': x, 'y': y})"]),  # type: ignore[arg-type]
+    "loss.eval(x=x)": (lambda: LOSS.eval(x=X, y=Y), errors.ArgumentError, ["loss.eval({'x': x, 'y': y})"]),  # type: ignore[call-overload]
+    "loss.mean(0)": (lambda: PER_ROW.mean(0), errors.LossError, [".mean() goes over the batch"]),  # type: ignore[arg-type]
+    "loss.sum(dim=1)": (lambda: PER_ROW.sum(dim=1), errors.LossError, ["takes no dimension"]),  # type: ignore[arg-type]
+    "sigma": (lambda: pf.Normal("p(x | z)", loc="z", sigma=1.0), errors.ParameterError, ["It is called 'scale' here"]),
+    "log-variance": (
+        lambda: pf.Normal("p(x | z)", loc="z", logvar=1.0),
+        errors.ParameterError,
+        ["Write scale=(0.5 * logvar).exp()"],
+    ),
+    "parameters by position": (
+        lambda: pf.Normal("p(z)", 0.0, 1.0),  # type: ignore[arg-type]
+        errors.ArgumentError,
+        ["Normal('p(z)', loc=..., scale=...)"],
+    ),
+    "one output for two parameters": (
+        lambda: pf.Normal("p(x | z)", nn.Linear(8, 16)).sample({"z": X}),
+        errors.NetworkError,
+        ["{'loc': ..., 'scale': ...}", "chunk"],
+    ),
+    "a torch distribution": (
+        lambda: KL(Q, torch.distributions.Normal(0.0, 1.0)),  # type: ignore[arg-type]
+        errors.LossError,
+        ["torch.distributions.Normal", 'pf.Normal("p(x)", loc=..., scale=...)'],
+    ),
+    "a network that returns one": (
+        lambda: pf.Normal("p(x | z)", lambda z: torch.distributions.Normal(z, 1.0)).sample({"z": X}),
+        errors.NetworkError,
+        ["got a torch.distributions.Normal"],
+    ),
+    "E[q]": (lambda: E[P], errors.LossError, ["E(p)[f]"]),
+    "E(q, K=5)": (lambda: E(Q, K=5), errors.ArgumentError, ["sample_shape=[K]"]),  # type: ignore[arg-type]
+    "a number of samples": (lambda: PRIOR.sample(10), errors.ArgumentError, ["batch_n=10"]),  # type: ignore[arg-type]
+    "a shape of samples": (lambda: Q.sample((4,)), errors.ArgumentError, ["sample_shape=[4]"]),  # type: ignore[arg-type]
+    "sample(x=x)": (lambda: Q.sample(x=X, y=Y), errors.ArgumentError, ["{'x': ..., 'y': ...}"]),  # type: ignore[arg-type]
+    "batch_size": (lambda: PRIOR.sample(batch_size=7), errors.ArgumentError, ["batch_n=..."]),  # type: ignore[arg-type]
+    "half a sample": (lambda: PRIOR.sample(sample_shape=2.5), errors.ArgumentError, ["2.5"]),  # type: ignore[arg-type]
+    "the ELBO without a prior": (lambda: pf.ELBO(P, Q), errors.LossError, ["conditioned on z", "ELBO(p * prior, q)"]),
+    "a comma for the bar": (lambda: pf.Normal("q(z, x, y)", Encoder()), errors.ArgumentError, ['"q(z | x)"']),
+    "the entropy of two": (lambda: pf.Entropy(P, Q), errors.LossError, ["CrossEntropy(q, p)"]),  # type: ignore[arg-type]
+    "model.parameters()": (lambda: pf.Model(LOSS).parameters(), errors.UnknownAttribute, ["model.loss.parameters()"]),
+    "model.eval()": (lambda: pf.Model(LOSS).eval(), errors.UnknownAttribute, ["model.test(values)"]),
+    "a name of another library": (lambda: pf.KLDivergence, AttributeError, ["pf.KL(q, p)"]),
+    "a name of a sub-package": (lambda: pf.RealNVP, AttributeError, ["probflow.flows.RealNVP"]),
 }
+
+
+class Forward(pf.Normal):
+    """A subclass with its own network keeps it callable."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": x, "scale": torch.ones_like(x)}
+
+
+def test_a_subclass_with_a_network_is_called_as_a_module() -> None:
+    assert set(Forward("q(z | x)")(X)) == {"loc", "scale"}
+    assert pf.log(Forward("q(z | x)")).eval({"x": X, "z": X}).isfinite().all()
+
+
+def test_losses_are_still_copied_and_looked_through() -> None:
+    assert copy.copy(LOSS) is LOSS and pickle.loads(pickle.dumps(PER_ROW.input_var)) == ("x", "y")
+    assert copy.deepcopy(PER_ROW).input_var == ("x", "y")
+    assert not hasattr(LOSS, "item") and not hasattr(LOSS, "_repr_html_") and not hasattr(pf.Model(LOSS), "parameters")
+    assert copy.copy(pf.Model(LOSS)).loss is LOSS
+
+
+def test_the_random_state_is_that_of_one_failure() -> None:
+    """Trying the other orders draws nothing from the user's stream."""
+    p = pf.Bernoulli("p(x | y, z)", Noisy())
+    torch.manual_seed(0)
+    with pytest.raises(errors.NetworkError, match="it runs"):
+        p.sample({"y": Y, "z": X[:, :2]})
+    after = torch.rand(())
+    torch.manual_seed(0)
+    assert torch.rand(()) == after
 
 
 @pytest.fixture(autouse=True)

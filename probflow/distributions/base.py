@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from probflow._typing import Names, Values
+from probflow.distributions import mistakes
 from probflow.distributions import values as boundary
 from probflow.distributions.bound import Bound
 from probflow.distributions.values import Samples
-from probflow.errors import ArgumentError, NameCollision, NoClosedForm, NoSampler, ShapeError
+from probflow.errors import ArgumentError, LossError, NameCollision, NoClosedForm, NoSampler, ShapeError
 from probflow.graph import FactorGraph, Statement
 
 # what the library's own constructors set on an instance: a layer of the same name would replace it
 _PRIVATE = frozenset(
     {"_statement", "_source", "_inputs", "_keywords", "_features", "_strings", "_constants", "_graph", "_factors", "_origin"}
 )
+_SAMPLE = ("values", "batch_n", "sample_shape", "reparam", "return_all", "sample_mean")
+_SAMPLE_HINTS = {
+    **dict.fromkeys(
+        ("batch_size", "n", "num_samples", "n_samples", "batchn"),
+        "Write batch_n=... for independent rows, sample_shape=... for draws of each.",
+    ),
+    **dict.fromkeys(("shape", "size"), "Write sample_shape=[...]."),
+}
 # attributes that PyTorch itself sets on modules, and the one method that users are meant to write
 _FREE = frozenset({"forward", "training", "dump_patches", "call_super_init"})
 
@@ -89,15 +98,48 @@ class Distribution(nn.Module):
         """Variables that are summed out, but whose posterior is still known: the index of a mixture."""
         return ()
 
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Subclasses compute their parameters here; without that, ``p(x)`` has no meaning, and the error says what has."""
+        mistakes.called(self)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        mistakes.as_tensor_function(func, (*args, *(kwargs or {}).values()))
+
     # ------------------------------------------------------------------ verbs that build
 
     def __mul__(self, other: object) -> Distribution:
         """``p(x|z) * p(z) = p(x,z)``: one factor per variable, no cycles."""
         from probflow.distributions.joint import product
 
+        if isinstance(other, (int, float, Tensor)):
+            mistakes.in_arithmetic(self, other, "*")
         if not isinstance(other, Distribution):
             return NotImplemented
         return product(self.factors + other.factors)
+
+    def __rmul__(self, other: object) -> NoReturn:
+        mistakes.in_arithmetic(self, other, "*")
+
+    def __add__(self, other: object) -> NoReturn:
+        mistakes.in_arithmetic(self, other, "+")
+
+    def __sub__(self, other: object) -> NoReturn:
+        mistakes.in_arithmetic(self, other, "-")
+
+    def __truediv__(self, other: object) -> NoReturn:
+        mistakes.in_arithmetic(self, other, "/")
+
+    def __neg__(self) -> NoReturn:
+        mistakes.in_arithmetic(self, "nothing else", "-")
+
+    __radd__, __rsub__, __rtruediv__ = __add__, __sub__, __truediv__
+
+    def log(self) -> NoReturn:
+        """A logarithm is an expression: ``log(p)``."""
+        raise LossError(
+            f"{self.statement}: write pf.log(p), its log-density as an expression, or p.log_prob({{...}}), a number."
+        )
 
     def replace_var(self, mapping: Mapping[str, str] | None = None, **renames: str) -> Distribution:
         """The same factors and weights under other variable names; swaps are allowed: ``p.replace_var(x="z", z="x")``.
@@ -159,6 +201,7 @@ class Distribution(nn.Module):
         reparam: bool = False,
         return_all: bool = True,
         sample_mean: bool = False,
+        **unknown: NoReturn,
     ) -> Samples:
         """Ancestral sampling: a dict name -> tensor of shape ``(*sample_shape, batch, *event)``.
 
@@ -168,6 +211,9 @@ class Distribution(nn.Module):
         """
         from probflow.distributions.ancestral import ancestral
 
+        mistakes.not_values(self, f"sample: {self.statement}", values)
+        if unknown:
+            raise mistakes.values_as_keywords(self, f"sample: {self.statement}", unknown, _SAMPLE, _SAMPLE_HINTS)
         known = boundary.check_mapping({} if values is None else values, f"sample: {self.statement}", self.cond_var)
         shape = boundary.as_shape(sample_shape, "sample_shape")
         if sample_mean and shape:
@@ -198,13 +244,20 @@ class Distribution(nn.Module):
         """:meth:`sample` with the pathwise gradient kept (``reparam=True``)."""
         return self.sample(values, batch_n, sample_shape, reparam=True)
 
-    def log_prob(self, values: Values, sample_dims: int | Mapping[str, int] | None = None) -> Tensor:
+    def log_prob(
+        self, values: Values | None = None, sample_dims: int | Mapping[str, int] | None = None, **unknown: NoReturn
+    ) -> Tensor:
         """log p(var | cond_var) at `values`, in nats: shape ``(batch,)``, or ``(*sample_shape, batch)`` with samples.
 
         What `sample` returns remembers its sample dimensions; for plain tensors they follow from declared event shapes, or are
         said by `sample_dims` (for all variables, or a dict).
         """
         what = f"log_prob: {self.statement}"
+        if unknown:
+            raise mistakes.values_as_keywords(self, what, unknown, ("values", "sample_dims"), {})
+        if values is None:
+            names = ", ".join(f"{n!r}: ..." for n in self.var + self.cond_var)
+            raise ArgumentError(f"{what} is a number, and needs values: {{{names}}}.\nFor the expression write log(p).")
         known = boundary.check_mapping(values, what, self.var + self.cond_var)
         p = self._for(frozenset(known))
         needed = p.var + p.cond_var

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from probflow._typing import Names
 from probflow.errors import NetworkError
+from probflow.graph import Statement
 from probflow.printing import shape_text
 
 if TYPE_CHECKING:
     from probflow.distributions.base import Factor
 
+_FEW = 4  # inputs whose orders are all tried
 
-def network_error(factor: Factor, names: Names, inputs: list[Tensor], error: Exception) -> NetworkError:
-    """A NetworkError that says what went in, and the likely mistake, with torch's own words below."""
+
+def network_error(
+    factor: Factor, names: Names, inputs: list[Tensor], error: Exception, network: Callable[..., Any] | None = None
+) -> NetworkError:
+    """A NetworkError that says what went in, and the likely mistake, with torch's own words below.
+
+    network: what failed, where it gets its inputs in their order.
+    """
     shown = ", ".join(
         f"{name}: {shape_text(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
         for name, value in zip(names, inputs, strict=True)
     )
     return NetworkError(
-        f"{factor.statement}: its network failed on ({shown}).\n{_likely(factor, names, inputs)}"
+        f"{factor.statement}: its network failed on ({shown}).\n{_likely(factor, names, inputs, network)}"
         f"  {type(error).__name__}: {error}"
     )
 
 
-def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor]) -> str:
+def _order_that_runs(network: Callable[..., Any] | None, inputs: list[Tensor]) -> tuple[int, ...] | None:
+    """The one other order of a few inputs in which the network runs; None where it gets them by name, or where widths do not tell."""
+    if network is None or not 1 < len(inputs) <= _FEW or len({tuple(value.shape) for value in inputs}) < len(inputs):
+        return None
+    found = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for order in itertools.permutations(range(len(inputs))):
+            try:
+                network(*(inputs[place] for place in order))
+            except Exception:  # whatever went wrong in this order
+                continue
+            found.append(order)
+    return found[0] if len(found) == 1 else None
+
+
+def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor], network: Callable[..., Any] | None) -> str:
     weight = next(factor.parameters(), None)
     if weight is None:
         return ""
@@ -42,6 +68,16 @@ def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor]) -> str
                 f"{name} has dtype {value.dtype}, the weights are {weight.dtype}: write {name}.float(), or one-hot labels, "
                 f"F.one_hot({name}, K).float().\n"
             )
+    order = _order_that_runs(network, inputs)
+    if order is not None:
+        statement = factor.statement
+        right = ", ".join(names[place] for place in order)
+        kept = tuple(n for n in statement.cond_var if n not in names)
+        return (
+            f"No parameter of the network is called as the variables are, so it gets them in the order of the statement.\n"
+            f"In the order {right} it runs: write {Statement(statement.name, statement.var, (*(names[i] for i in order), *kept))}, or name "
+            "its parameters as the variables.\n"
+        )
     first = next((m for m in factor.modules() if isinstance(m, nn.Linear)), None)
     if first is not None:
         widths = [value.shape[-1] if value.dim() > 1 else 1 for value in inputs]

@@ -13,7 +13,7 @@ from torch import distributions as td
 from probflow._typing import Shape
 from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound, inserted_front
-from probflow.distributions.shapes import broadcast
+from probflow.distributions.shapes import broadcast, misfit
 from probflow.distributions.values import insert_axis
 from probflow.domains import Domain
 from probflow.errors import NoClosedForm, ShapeError, SupportError
@@ -136,7 +136,11 @@ class FamilyBound(Bound):
         first = shapes[0]
         if all(shape == first for shape in shapes):
             return tuple(first)
-        return broadcast(*shapes)
+        try:
+            return broadcast(*shapes)
+        except ShapeError:
+            named = {name: tensor.shape for name, tensor in self.params.items()}
+            raise ShapeError(misfit(str(self.statement), named, len(self.front))) from None
 
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
         front = (*self.front[:-1], batch)

@@ -23,7 +23,7 @@ class Networked(Factor):
     def __init__(self, statement: Statement, network: Callable[..., Any] | None, inputs: Names) -> None:
         super().__init__(statement)
         label = f"{type(self).__name__} {statement}"
-        own = type(self).forward is not nn.Module.forward
+        own = type(self).forward is not Factor.forward
         self._source = "forward" if own else ("network" if network is not None else "")
         self._inputs = inputs
         self._keywords: Names | None = None
@@ -63,7 +63,8 @@ class Networked(Factor):
                     raise
                 from probflow.distributions.diagnose import network_error
 
-                raise network_error(self, self._inputs, list(inputs), error) from error
+                by_order = network if keywords is None else None
+                raise network_error(self, self._inputs, list(inputs), error, by_order) from error
 
         return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from probflow.checks import compiling, is_lenient
 from probflow.distributions.binders import Constants, FromNetwork
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import Family, FamilyBound, Params
+from probflow.distributions.mistakes import parameter_hint
 from probflow.distributions.networked import Networked
-from probflow.distributions.shapes import broadcast
+from probflow.distributions.shapes import broadcast, misfit
 from probflow.distributions.values import as_shape, fold
 from probflow.errors import (
     ArgumentError,
@@ -27,7 +28,7 @@ from probflow.errors import (
     ShapeError,
 )
 from probflow.graph import make_statement
-from probflow.printing import did_you_mean, shape_text
+from probflow.printing import kind_text, shape_text
 
 _WIDE = (torch.float32, torch.float64)
 
@@ -73,7 +74,7 @@ class Parametric(Networked):
         self,
         statement: str | None = None,
         network: Callable[..., Any] | None = None,
-        *,
+        *more: NoReturn,
         var: NamesLike | None = None,
         cond_var: NamesLike | None = None,
         name: str | None = None,
@@ -86,6 +87,12 @@ class Parametric(Networked):
             raise ArgumentError(
                 f'The first argument of {type(self).__name__} is its statement, such as "p(x | z)", got a '
                 f'{type(statement).__name__}.\nWrite {type(self).__name__}("p(x | z)", network), or name parameters: loc=..., scale=....'
+            )
+        if more or isinstance(network, (int, float, Tensor)):
+            values = ", ".join(f"{parameter}=..." for parameter in self.family.params)
+            raise ArgumentError(
+                f"{type(self).__name__} takes its statement and a network; parameters have names: "
+                f"{type(self).__name__}({statement!r}, {values})."
             )
         parsed = make_statement(statement, var=var, cond_var=cond_var, name=name)
         super().__init__(parsed, network, parsed.cond_var)
@@ -117,7 +124,7 @@ class Parametric(Networked):
         for name, value in params.items():
             if name not in self.family.params:
                 raise ParameterError(
-                    f"{label} has no parameter {name!r}.{did_you_mean(name, list(self.family.params))}\n"
+                    f"{label} has no parameter {name!r}.{parameter_hint(name, self.family.params)}\n"
                     f"  its parameters: {self._signature()}"
                 )
             if isinstance(value, str):
@@ -131,7 +138,7 @@ class Parametric(Networked):
             if isinstance(value, bool) or not isinstance(value, (Tensor, int, float, list, tuple)):
                 raise ParameterError(
                     f"{label}: {name} must be a number, a tensor, an nn.Parameter, or the name of a conditioning variable, got "
-                    f"a {type(value).__name__}."
+                    f"{kind_text(value)}."
                 )
             constants.append(name)
             if isinstance(value, nn.Parameter):
@@ -149,6 +156,11 @@ class Parametric(Networked):
             tensor = getattr(self, name)
             self._check_domain(name, tensor, label)
             self._check_declared(name, tensor, label)
+        outer = {n: tuple(t.shape[: t.dim() - self.family.params[n].rank]) for n in constants if (t := getattr(self, n)).dim()}
+        try:
+            broadcast(*outer.values())
+        except ShapeError:
+            raise ParameterError(misfit(label, outer)) from None
 
     def _check_declared(self, name: str, tensor: Tensor, label: str) -> None:
         """A constant must fit the declared features_shape."""
@@ -373,13 +385,13 @@ class Parametric(Networked):
         else:
             raise NetworkError(
                 f"{self.statement}: the network must return a dict of parameters ({self._signature()}), a tuple in that order, or "
-                f"one tensor; got a {type(outputs).__name__}."
+                f"one tensor; got {kind_text(outputs)}."
             )
         for name in named:
             if name not in self.family.params:
                 raise NetworkError(
                     f"{self.statement}: the network returned {', '.join(map(repr, named))}, but {type(self).__name__} has no "
-                    f"parameter {name!r}.{did_you_mean(name, list(self.family.params))}\n  its parameters: {self._signature()}"
+                    f"parameter {name!r}.{parameter_hint(name, self.family.params)}\n  its parameters: {self._signature()}"
                 )
             if name in self._constants or name in self._strings:
                 raise NetworkError(
@@ -396,9 +408,11 @@ class Parametric(Networked):
     def _single(self, output: Tensor) -> str:
         needed = [n for n in self._free() if n not in self.family.defaults]
         if len(needed) != 1:
+            named = ", ".join(f"{n!r}: ..." for n in needed or self._free())
             raise NetworkError(
                 f"{self.statement}: the network returned one tensor of shape {shape_text(output.shape)}; {type(self).__name__} cannot "
-                f"know which parameter it is.\nReturn a dict, for example {{{needed[-1]!r}: ...}} (parameters: {self._signature()})."
+                f"know which parameter it is.\nReturn a dict, {{{named}}}, or a tuple in that order; "
+                "for a layer of several widths, output.chunk(n, dim=1)."
             )
         return needed[0]
 

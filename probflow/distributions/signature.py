@@ -39,7 +39,11 @@ def keywords_for(network: Callable[..., Any], cond_var: Names, label: str) -> Na
     if not variadic and not (len([p for p in positional if p.default is kinds.empty]) <= len(cond_var) <= len(positional)):
         raise ArgumentError(
             f"{label}: the network {wanted} cannot take the conditioning variables ({', '.join(cond_var) or 'none'}).\n"
-            f"Give it one parameter for each of them, of the same names or in the same order."
+            + (
+                "Give it one parameter for each of them, of the same names or in the same order."
+                if cond_var
+                else 'They stand behind a bar in the statement: "q(z | x)".'
+            )
         )
     for place, parameter in enumerate(positional[: len(cond_var)]):
         if parameter.name in cond_var and cond_var[place] != parameter.name:

@@ -10,7 +10,7 @@ from torch import Tensor
 from probflow._typing import Names, Shape
 from probflow.distributions.shapes import broadcast
 from probflow.errors import ArgumentError, MissingVariable, ShapeError, UnknownVariable, ValuesError
-from probflow.printing import did_you_mean, shape_text
+from probflow.printing import did_you_mean, kind_text, shape_text
 
 
 class Samples(dict[str, Tensor]):
@@ -53,7 +53,7 @@ def check_mapping(values: object, what: str, example: Iterable[str]) -> Mapping[
 def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {shape_text(value.shape)}"
-    return f"a {type(value).__name__}"
+    return kind_text(value)
 
 
 def _not_a_tensor(what: str, name: str, value: object) -> str:
@@ -169,6 +169,8 @@ def as_shape(value: int | Iterable[int] | None, what: str) -> Shape:
     if value is None:
         return ()
     if isinstance(value, bool) or isinstance(value, str):
+        raise ArgumentError(f"{what} must be an integer or a list of integers, got {value!r}.")
+    if not isinstance(value, int) and not isinstance(value, Iterable):
         raise ArgumentError(f"{what} must be an integer or a list of integers, got {value!r}.")
     sizes = (value,) if isinstance(value, int) else tuple(value)
     for size in sizes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from probflow._typing import Names, Values
 from probflow.distributions import Samples
 from probflow.errors import LossError
-from probflow.losses import evaluation
+from probflow.losses import evaluation, mistakes
 
 if TYPE_CHECKING:
     from probflow.losses.evaluation import PlanLike
@@ -121,6 +121,9 @@ class Loss:
     def __abs__(self) -> Loss:
         return self.abs()
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise mistakes.no_attribute(self, name)
+
     def __bool__(self) -> bool:
         raise LossError(f"A loss has no truth value: {self}.\nUse Min(a, b) or Max(a, b) to compare losses.")
 
@@ -150,12 +153,16 @@ class Loss:
         """The value limited to [min, max]."""
         return _arithmetic().clamp(self, min, max)
 
-    def mean(self) -> Loss:
+    def mean(self, *dim: NoReturn, **options: NoReturn) -> Loss:
         """The average over the batch: one number."""
+        if dim or options:
+            mistakes.over_the_batch("mean", self)
         return _arithmetic().Reduce("mean", self)
 
-    def sum(self) -> Loss:
+    def sum(self, *dim: NoReturn, **options: NoReturn) -> Loss:
         """The sum over the batch: one number."""
+        if dim or options:
+            mistakes.over_the_batch("sum", self)
         return _arithmetic().Reduce("sum", self)
 
     # ------------------------------------------------------------------ readings, each a generic function elsewhere
@@ -255,8 +262,12 @@ class Loss:
     @overload
     def eval(self, values: Values | None = None, *, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
 
-    def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
+    def eval(
+        self, values: Values | None = None, return_dict: bool = False, **named: NoReturn
+    ) -> Tensor | tuple[Tensor, Samples]:
         """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
+        if named:
+            mistakes.not_a_dict(self, named)
         return evaluation.evaluate(self, {} if values is None else values, return_dict)
 
     def backward(self) -> NoReturn:
@@ -265,8 +276,10 @@ class Loss:
             f"{self} is an expression, not a value.\nWrite loss.eval(values).backward(), or Model(loss).train(values)."
         )
 
-    def __call__(self, values: Values | None = None) -> Tensor:
+    def __call__(self, values: Values | None = None, *more: NoReturn, **named: NoReturn) -> Tensor:
         """Short for :meth:`eval`."""
+        if more or named:
+            mistakes.not_a_dict(self, named)
         return self.eval(values)
 
     def terms(self, values: Values | None = None) -> dict[str, Tensor]:

@@ -8,12 +8,14 @@ from typing import Literal, NoReturn, overload
 from probflow._typing import Shape
 from probflow.distributions import Distribution
 from probflow.distributions.joint import product
+from probflow.distributions.mistakes import torch_hint, unknown_keywords
 from probflow.distributions.values import as_shape
 from probflow.errors import LossError
 from probflow.losses.arithmetic import Elementwise, Sum
 from probflow.losses.estimators import Canonical, EstimatorLike, baselines, canonical
 from probflow.losses.node import Loss, Scalar, as_loss, intern
 from probflow.losses.scalars import Function
+from probflow.printing import kind_text
 
 
 class LogProb(Loss):
@@ -77,6 +79,8 @@ class Entropy(Loss):
     sample_shape: Shape
 
     def __new__(cls, p: Distribution, analytical: bool = True, sample_shape: int | Sequence[int] = ()) -> Entropy:
+        if isinstance(analytical, Distribution):
+            raise LossError("Entropy takes one distribution; of two, write CrossEntropy(q, p) or KL(q, p).")
         shape = as_shape(sample_shape, "Entropy: sample_shape")
         return intern(cls, _distribution(p, "Entropy"), bool(analytical) and not shape, shape)
 
@@ -196,8 +200,15 @@ class E:
     """
 
     def __init__(
-        self, q: Distribution, sample_shape: int | Sequence[int] = (), estimator: EstimatorLike | Canonical = None
+        self,
+        q: Distribution,
+        sample_shape: int | Sequence[int] = (),
+        estimator: EstimatorLike | Canonical = None,
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            counts = dict.fromkeys(("K", "k", "n", "samples", "num_samples", "n_samples"), "Write sample_shape=[K].")
+            raise unknown_keywords("E", unknown, ("q", "sample_shape", "estimator"), counts)
         if isinstance(sample_shape, (Loss, Distribution)):
             raise LossError(f"E(q, ...) takes no loss in round brackets; write E(q)[{sample_shape}].")
         self._arguments = (_distribution(q, "E"), sample_shape, estimator)
@@ -205,6 +216,10 @@ class E:
     def __call__(self, f: object) -> NoReturn:
         """An expectation is written with square brackets."""
         raise LossError(f"E_{self._arguments[0].statement} takes what it averages in square brackets: E(q)[{f}].")
+
+    def __class_getitem__(cls, f: object) -> NoReturn:
+        q, inside = (f.name, "f") if isinstance(f, Distribution) else ("q", str(f))
+        raise LossError(f"E takes first, in round brackets, the distribution that it averages over: E({q})[{inside}].")
 
     def __getitem__(self, f: Loss | Scalar) -> Expectation:
         q, sample_shape, estimator = self._arguments
@@ -271,6 +286,8 @@ def check_model(p: Distribution, q: Distribution, who: str) -> None:
             + (
                 f"The arguments are swapped: the model comes first, {who}(p, q)."
                 if swapped
+                else f"{p.statement} is conditioned on {', '.join(foreign)}: multiply it with a prior, {who}({p.name} * prior, q)."
+                if set(foreign) <= set(p.cond_var)
                 else "q must be over latent variables of the joint p."
             )
         )
@@ -300,7 +317,7 @@ def log(x: Distribution | Loss) -> Loss:
         return LogProb(x)
     if isinstance(x, Loss):
         return Elementwise("log", x)
-    raise LossError(f"log takes a distribution or a loss, got a {type(x).__name__}; for tensors use torch.log.")
+    raise LossError(f"log takes a distribution or a loss, got {kind_text(x)}; for tensors use torch.log.{torch_hint(x)}")
 
 
 def exp(x: Loss) -> Loss:
@@ -321,7 +338,7 @@ def _distribution(p: object, who: str) -> Distribution:
     if isinstance(p, Distribution):
         return p
     hint = "\nIt is a loss already." if isinstance(p, Loss) else ""
-    raise LossError(f"{who} takes a distribution, got a {type(p).__name__}.{hint}")
+    raise LossError(f"{who} takes a distribution, got {kind_text(p)}.{hint or torch_hint(p)}")
 
 
 def _same_variables(q: Distribution, p: Distribution, who: str, bar: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from probflow.losses import Loss
 from probflow.losses.free import coefficients, is_scalar, modules
 from probflow.models import checkpoint as checkpoints
 from probflow.models import fit as fitting
+from probflow.models import mistakes
 from probflow.models.compiled_step import CompiledStep
 from probflow.models.optimizers import OptimizerLike, SchedulerLike, make_optimizer, make_scheduler, needs_closure
 from probflow.models.selection import choose
@@ -69,7 +70,10 @@ class Model:
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
         compile: bool | Mapping[str, Any] = False,
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            raise mistakes.no_argument(unknown)
         self.loss = _checked_loss(loss, "loss")
         self.test_loss = loss if test_loss is None else _checked_loss(test_loss, "test_loss")
         self.clip_grad_norm = _positive(clip_grad_norm, "clip_grad_norm")
@@ -88,6 +92,9 @@ class Model:
         self._clips = clip_grad_norm is not None or clip_grad_value is not None
         self._needs_closure = needs_closure(self.optimizer)
         self._compiled = None if compile is False else CompiledStep(self, _compile_options(compile))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise mistakes.no_attribute(self, name)
 
     # ------------------------------------------------------------------ one step
 

@@ -73,7 +73,7 @@ def test_a_subclass_with_forward():
 def test_a_class_or_a_number_for_a_network():
     with pytest.raises(ArgumentError, match="pass an instance"):
         Normal("p(v | x)", nn.Linear)
-    with pytest.raises(ArgumentError, match="module or a function, got a int"):
+    with pytest.raises(ArgumentError, match=r"parameters have names: Normal\('p\(v \| x\)', loc=..., scale=...\)"):
         Normal("p(v | x)", 3)
 
 

@@ -167,7 +167,7 @@ def test_the_density_of_the_same_value_does_not_change_after_another_sample():
     "call", [lambda p: p.sample(batchn=7), lambda p: p.sample(batch_size=7), lambda p: p.log_prob({}, dims=1)]
 )
 def test_an_unknown_keyword_is_a_type_error(call):
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(TypeError, match="has no argument"):
         call(model())
 
 
