@@ -106,6 +106,11 @@ class Distribution(nn.Module):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
         mistakes.as_tensor_function(func, (*args, *(kwargs or {}).values()))
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether its log-density is a lower bound in expectation, as that of a flow with dequantisation."""
+        return any(factor.is_bound for factor in self.factors)
+
     # ------------------------------------------------------------------ verbs that build
 
     def __mul__(self, other: object) -> Distribution:
@@ -409,6 +414,10 @@ class Factor(Distribution):
     @property
     def cond_var(self) -> Names:
         return self.statement.cond_var
+
+    @property
+    def is_bound(self) -> bool:
+        return False
 
     @property
     def origin(self) -> Factor:

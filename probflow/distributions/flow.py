@@ -173,8 +173,7 @@ class Flow(Factor):
 
     @property
     def is_bound(self) -> bool:
-        """Whether its log-density is a lower bound in expectation."""
-        return self.transform.is_bound
+        return self.transform.is_bound or self.base.is_bound
 
     def check_sampler(self) -> None:
         if self.transform.forward_cost == "absent":
@@ -199,6 +198,8 @@ class Flow(Factor):
             parts.append(f"density {transform.inverse_cost}")
         if transform.forward_cost != "one pass":
             parts.append(f"sampling {transform.forward_cost}")
+        if self.is_bound:
+            parts.append("log-density a lower bound")
         return "; ".join(parts)
 
     # ------------------------------------------------------------------ binding

@@ -66,6 +66,10 @@ class Given(Factor):
         sizes = [size for n in self._fixed if (size := self._value(n).shape[0]) != 1]
         return sizes[0] if sizes else self.factor.fixed_batch
 
+    @property
+    def is_bound(self) -> bool:
+        return self.factor.is_bound
+
     def state_count(self) -> int | None:
         return self.factor.state_count() if self.var else None
 

@@ -89,6 +89,10 @@ class Marginal(Factor):
         return tuple(ranks[n] for n in self.var)
 
     @property
+    def is_bound(self) -> bool:
+        return self.joint.is_bound
+
+    @property
     def fixed_batch(self) -> int | None:
         return next((f.fixed_batch for f in self.joint.factors if f.fixed_batch is not None), None)
 
@@ -102,7 +106,8 @@ class Marginal(Factor):
             factor.check_sampler()
 
     def describe(self) -> str:
-        return f"marginal of {self.joint.statement} over {', '.join(self.gone)}" + ("" if self.exact else " (no density)")
+        about = "" if self.exact and not self.is_bound else "; log-density a lower bound" if self.exact else " (no density)"
+        return f"marginal of {self.joint.statement} over {', '.join(self.gone)}{about}"
 
 
 class _MarginalBound(Bound):

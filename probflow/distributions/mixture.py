@@ -88,6 +88,10 @@ class MixtureModel(Factor):
         columns = zip(*(component.event_ranks for component in self.distributions), strict=True)
         return tuple(next((rank for rank in column if rank is not None), None) for column in columns)
 
+    @property
+    def is_bound(self) -> bool:
+        return any(component.is_bound for component in self.distributions)
+
     def bind(self, inputs: list[Tensor], leads: list[int]) -> MixtureBound:
         known = dict(zip(self.cond_var, zip(inputs, leads, strict=True), strict=True))
         return self._bound(known, self._weights(_bind(self._prior, known)))
@@ -140,7 +144,8 @@ class MixtureModel(Factor):
         from probflow.distributions.describe import describe
 
         parts = [*self.distributions, self._prior]
-        lines = [f"mixture of {self._count} components chosen by {', '.join(self.hidden_var)}"]
+        bound = "; log-density a lower bound, as some of theirs are" if self.is_bound else ""
+        lines = [f"mixture of {self._count} components chosen by {', '.join(self.hidden_var)}{bound}"]
         lines += ["    " + line for part in parts for line in describe(part).split("\n")]
         return "\n".join(lines)
 
@@ -183,7 +188,8 @@ class _Responsibilities(Factor):
         return bound.responsibilities(self.statement, states, tuple(inputs[:n]), tuple(leads[:n]))
 
     def describe(self) -> str:
-        return f"exact posterior of {', '.join(self.var)} in the mixture {self._mixture.statement}"
+        kind = "posterior, by lower bounds of the components," if self._mixture.is_bound else "exact posterior"
+        return f"{kind} of {', '.join(self.var)} in the mixture {self._mixture.statement}"
 
 
 def _bind(factor: Factor, known: dict[str, tuple[Tensor, int]]) -> Bound:

@@ -90,7 +90,7 @@ class Posterior(Factor):
         return FiniteBound(self.statement, [states[n] for n in self.var], flat.log_softmax(0))
 
     def describe(self) -> str:
-        return f"exact posterior of {self.joint.statement}"
+        return f"{'posterior, by a lower bound,' if self.joint.is_bound else 'exact posterior'} of {self.joint.statement}"
 
 
 class TruePosterior(Factor):

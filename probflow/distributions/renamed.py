@@ -42,6 +42,10 @@ class Renamed(Factor):
         self.along_the_draw = origin.along_the_draw
         self._share()
 
+    @property
+    def is_bound(self) -> bool:
+        return self._origin.is_bound
+
     def _share(self) -> None:
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = self._origin.__dict__[table]

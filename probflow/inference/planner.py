@@ -250,7 +250,7 @@ class Planner:
         density = Density(leads, check, negated)
         slot = self.op(
             "log_prob", check, (bound, *lined), density, axes, text=f"log {self.labels.text(factor)}", about=(factor,),
-            total=density.total if negated and not axes else None,
+            note="a lower bound, in expectation" if factor.is_bound else "", total=density.total if negated and not axes else None,
         )  # fmt: skip
         return replace(slot, negated=negated)
 

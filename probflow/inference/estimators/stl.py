@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from probflow.distributions import Family, Flow
+from probflow.distributions import Family
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound
@@ -19,7 +19,7 @@ from probflow.errors import LossError, NoDensity
 
 def check_fixed(factor: Factor) -> None:
     """The density of a flow at its draw, without the gradient of its weights, is found through the inverse."""
-    if isinstance(factor.origin, Flow) and factor.origin.is_bound:
+    if factor.is_bound:
         raise LossError(
             f"estimator='stl' and 'dreg' need the density of {factor.statement} itself, but a layer with noise of its own leaves a bound "
             "on it.\nAsk for 'pathwise'."
