@@ -26,9 +26,9 @@ class CVAE(NamedTuple):
 
 
 def generate(x_dim: int, y_dim: int, z_dim: int, hidden: Sequence[int]) -> CVAE:
-    """Model 1, p(x|y,z): an image from a digit y and a style z."""
+    """Model 1, p(x|z,y): an image from a style z and a digit y."""
     q = Normal("q(z | x, y)", gaussian([x_dim, y_dim], z_dim, hidden))
-    p = Bernoulli("p(x | y, z)", MLP([y_dim, z_dim], hidden, {"logits": x_dim}))
+    p = Bernoulli("p(x | z, y)", MLP([z_dim, y_dim], hidden, {"logits": x_dim}))
     prior = Normal("p(z)", loc=0.0, scale=1.0, features_shape=z_dim)
     return CVAE(p, q, prior, (KL(q, prior) - E(q)[log(p)]).mean())
 

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=("generate", "predict"),
         default="generate",
-        help="p(x|y,z), image from digit; or p(y|x,z), digit from image",
+        help="p(x|z,y), image from digit; or p(y|x,z), digit from image",
     )
     add_digits_option(parser)
     add_training_options(
@@ -125,7 +125,7 @@ def _pictures(task: str, parts: cvae.CVAE, test: Mapping[str, Tensor], model: Mo
     device = next(parts.p.parameters()).device
     generator = torch.Generator().manual_seed(0)
     history = {name: numbers for name, numbers in model.history.items() if name not in ("lr", "seconds", *AccuracyReport.names)}
-    written = [viz.save(viz.loss_curve(history, title=str(parts.loss)), out / "loss.png")]
+    written = [viz.save(viz.loss_panels(history, title=str(parts.loss)), out / "loss.png")]
     with torch.no_grad():
         if task == "generate":
             z_dim = parts.prior.sample()["z"].shape[-1]
@@ -137,13 +137,13 @@ def _pictures(task: str, parts: cvae.CVAE, test: Mapping[str, Tensor], model: Mo
                 CLASSES,
                 10,
                 row_labels=range(CLASSES),
-                title="E[x|y,z], z ~ N(0, I): a label in every row, a z in every column",
+                title="E[x|z,y], z ~ N(0, I): a label in every row, a z in every column",
             )
             written.append(viz.save(grid, out / "generated.png"))
             rows = {name: value[:40].to(device) for name, value in test.items()}
             z_mean = parts.q.mean(rows)
             pairs = viz.reconstructions(
-                rows["x"], parts.p.mean({**rows, "z": z_mean}), title="test digits, and E[x|z] at the mean of q(z|x,y)"
+                rows["x"], parts.p.mean({**rows, "z": z_mean}), title="test digits, and E[x|z,y] at the mean of q(z|x,y)"
             )
             written.append(viz.save(pairs, out / "reconstructions.png"))
         else:

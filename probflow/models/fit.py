@@ -63,34 +63,37 @@ def fit(
         if resume and path.exists():
             _restore(model, path, generators)
     last = epochs if resume else model.epoch + epochs
-    while model.epoch < last:
-        epoch = model.epoch + 1
-        logs = _epoch(model, batches, held_out, epoch, last, progress)
-        _record(model, logs)
-        model.epoch = epoch
-        stop = False
-        for callback in callbacks:
-            stop = callback(model, epoch, dict(logs)) is True or stop
-        if path is not None:  # after the callbacks: what they draw is part of the random state
-            checkpoints.save(model, path, generators)
-        if stop:
-            break
+    steps, ahead = _length(batches), max(last - model.epoch, 0)
+    total = None if steps is None else steps * ahead
+    with tqdm(total=total, disable=not progress or not ahead, dynamic_ncols=True) as bar:  # one for the whole run
+        while model.epoch < last:
+            epoch = model.epoch + 1
+            bar.set_description_str(f"epoch {epoch}/{last}", refresh=False)
+            logs = _epoch(model, batches, held_out, epoch, bar)
+            _record(model, logs)
+            model.epoch = epoch
+            stop = False
+            for callback in callbacks:
+                with bar.external_write_mode():  # what it prints stands above the bar
+                    stop = callback(model, epoch, dict(logs)) is True or stop
+            if path is not None:  # after the callbacks: what they draw is part of the random state
+                checkpoints.save(model, path, generators)
+            if stop:
+                break
     return model.history
 
 
 def _epoch(
-    model: Model, batches: Iterable[Values], held_out: Iterable[Values] | None, epoch: int, last: int, progress: bool
+    model: Model, batches: Iterable[Values], held_out: Iterable[Values] | None, epoch: int, bar: tqdm
 ) -> dict[str, float]:
     """One pass over the data, one over the validation data, one step of the scheduler; gives the epoch's numbers."""
     start, rate = time.perf_counter(), learning_rate(model.optimizer)
-    total = _length(batches)
-    with tqdm(total=total, desc=f"epoch {epoch}/{last}", disable=not progress, dynamic_ncols=True) as bar:
-        logs = _pass(model, model.loss, batches, epoch, train=True, bar=bar)
-        if held_out is not None:
-            with model.evaluating():
-                tested = _pass(model, model.test_loss, held_out, epoch, train=False, bar=bar)
-            logs |= {f"test_{name}": number for name, number in tested.items()}
-        bar.set_postfix_str(_shown({n: v for n, v in logs.items() if not n.startswith("test_") or n == "test_loss"}))
+    logs = _pass(model, model.loss, batches, epoch, train=True, bar=bar)
+    if held_out is not None:
+        with model.evaluating():
+            tested = _pass(model, model.test_loss, held_out, epoch, train=False, bar=bar)
+        logs |= {f"test_{name}": number for name, number in tested.items()}
+    bar.set_postfix_str(_shown({n: v for n, v in logs.items() if not n.startswith("test_") or n == "test_loss"}))
     if isinstance(model.scheduler, ReduceLROnPlateau):
         model.scheduler.step(logs.get("test_loss", logs["loss"]))
     elif model.scheduler is not None:

@@ -7,7 +7,7 @@ Every function takes and returns `Axes` (or a `Figure` with several).  Needs the
 from __future__ import annotations
 
 from probflow.viz._matplotlib import save
-from probflow.viz.curves import loss_curve, loss_terms
+from probflow.viz.curves import loss_curve, loss_panels, loss_terms
 from probflow.viz.densities import (
     WINDOW,
     angles,
@@ -41,6 +41,7 @@ __all__ = [
     "layers_to_draw",
     "log_density_grid",
     "loss_curve",
+    "loss_panels",
     "loss_terms",
     "panels",
     "picture",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from probflow.errors import ArgumentError
-from probflow.viz._matplotlib import new_axes
+from probflow.viz._matplotlib import new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_INSIDE = 4
+MOST_BESIDE = 3
 
 
 def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None, ax: Axes | None = None) -> Axes:
@@ -75,31 +78,79 @@ def loss_terms(
         raise ArgumentError("loss_terms: the history is empty; train for at least one epoch first.")
     if ax is None:
         ax = new_axes(7.6, 3.8)
-    from matplotlib.ticker import MaxNLocator
-
-    colors = {"loss": "black"}
+    colors = _colors(drawn)
     for name, values in drawn.items():
         term = name.removeprefix("test_")
-        color = colors.setdefault(term, f"C{len(colors) - 1}")
-        ax.plot(
-            range(1, len(values) + 1),
-            values,
-            label=_plain(term if term == name else f"{term}, test"),
-            color=color,
-            linestyle="-" if term == name else "--",
-            linewidth=2.2 if term == "loss" else 1.5,
-            marker="o" if len(values) == 1 else None,
-        )
+        _line(ax, name, values, colors[term], _plain(term if term == name else f"{term}, test"))
     if log:
         ax.set_yscale("symlog")
-    ax.set_xlabel("epoch")
+    _epochs(ax)
     ax.set_ylabel("nats")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.3)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small", frameon=False)
     if title:
         ax.set_title(title)
     return ax
+
+
+def loss_panels(history: Mapping[str, Sequence[float]], title: str | None = None) -> Figure:
+    """A panel for the loss and for each of its terms, as they differ in size; the validation is dashed.
+
+    Errors: `ArgumentError` for a history without numbers, `MissingDependency` without matplotlib (extra `viz`).
+
+    >>> history = {"loss": [3.0, 2.0], "test_loss": [3.1, 2.2], "KL[q(z|x) || p(z)]": [0.5, 0.6], "lr": [0.1, 0.1]}
+    >>> [panel.get_title() for panel in loss_panels(history).axes]
+    ['loss', 'KL[q(z|x) || p(z)]']
+    """
+    drawn = {name: list(values) for name, values in history.items() if len(values) and name not in ("lr", "seconds")}
+    if not drawn:
+        raise ArgumentError("loss_panels: the history is empty; train for at least one epoch first.")
+    terms = list(dict.fromkeys(name.removeprefix("test_") for name in drawn))
+    rows, cols = math.ceil(len(terms) / MOST_BESIDE), min(len(terms), MOST_BESIDE)
+    figure = new_figure(4.4 * cols, 3.4 * rows + (0.4 if title else 0.0))
+    axes = list(figure.subplots(rows, cols, squeeze=False).flat)
+    colors = _colors(drawn)
+    for term, ax in zip(terms, axes, strict=False):
+        for name, label in ((term, "training"), (f"test_{term}", "test")):
+            if name in drawn:
+                _line(ax, name, drawn[name], colors[term], label)
+        ax.set_title(_plain(term), fontsize="medium")
+        _epochs(ax)
+        ax.legend(fontsize="small", frameon=False)
+    for ax in axes[len(terms) :]:
+        ax.remove()
+    axes[0].set_ylabel("nats")
+    if title:
+        figure.suptitle(_plain(title))
+    return figure
+
+
+def _colors(names: Iterable[str]) -> dict[str, str]:
+    """The loss black, every term in a colour of its own."""
+    colors = {"loss": "black"}
+    for name in names:
+        colors.setdefault(name.removeprefix("test_"), f"C{len(colors) - 1}")
+    return colors
+
+
+def _line(ax: Axes, name: str, values: Sequence[float], color: str, label: str) -> None:
+    """One quantity over the epochs 1, 2, ...; the validation dashed."""
+    ax.plot(
+        range(1, len(values) + 1),
+        list(values),
+        label=label,
+        color=color,
+        linestyle="--" if name.startswith("test_") else "-",
+        linewidth=2.2 if name == "loss" else 1.5,
+        marker="o" if len(values) == 1 else None,
+    )
+
+
+def _epochs(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
 
 
 def _plain(name: str) -> str:

@@ -29,8 +29,8 @@ def demo(out: Path, *options: str) -> int:
 def test_generate_writes_pictures_numbers_and_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo(tmp_path) == 0
     printed = capsys.readouterr().out
-    assert "p(x|y,z)" in printed
-    assert "loss = mean(KL[q(z|x,y) || p(z)] - E_q(z|x,y)[log p(x|y,z)])" in printed
+    assert "p(x|z,y)" in printed
+    assert "loss = mean(KL[q(z|x,y) || p(z)] - E_q(z|x,y)[log p(x|z,y)])" in printed
     assert "plan of" in printed and "closed form" in printed
     for name in ("generated.png", "reconstructions.png", "loss.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

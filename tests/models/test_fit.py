@@ -137,12 +137,23 @@ def test_the_bar_shows_the_loss_and_each_term(vae, capsys):
     model = Model(vae.loss)
     model.fit(Batches(vae.values, 10), 2, validation=vae.values)
     shown = capsys.readouterr().err
-    for part in ("epoch 1/2", "epoch 2/2", "2/2 [", "loss=", f"{DIVERGENCE}=", f"{LIKELIHOOD}=", "test_loss="):
+    for part in ("epoch 1/2", "epoch 2/2", "4/4 [", "loss=", f"{DIVERGENCE}=", f"{LIKELIHOOD}=", "test_loss="):
         assert part in shown
     assert f"{model.history['loss'][-1]:.4g}" in shown
+    assert shown.count("\n") == 1, "one bar for the whole run"
     model.fit(vae.values, 2, progress=False)
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
+
+
+def test_what_callbacks_print_stands_above_the_bar(vae, capsys):
+    def report(model, epoch, logs):
+        print(f"after epoch {epoch}")
+
+    Model(vae.loss).fit(Batches(vae.values, 10), 3, callbacks=[report])
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["after epoch 1", "after epoch 2", "after epoch 3"]
+    assert captured.err.count("\n") == 1
 
 
 # ---------------------------------------------------------------------- data

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from probflow.errors import ArgumentError
-from probflow.viz import loss_curve, loss_terms
+from probflow.viz import loss_curve, loss_panels, loss_terms
 
 HISTORY = {"loss": [3.0, 2.0, 1.0], "test_loss": [3.5, 2.5, 2.0], "KL[q(z|x) || p(z)]": [0.1, 0.2, 0.3]}
 
@@ -61,3 +61,25 @@ def test_every_term_has_its_colour_and_its_printed_name():
     assert loss_terms(history, log=True).get_yscale() == "symlog"
     with pytest.raises(ArgumentError, match="history is empty"):
         loss_terms({"lr": [1.0]})
+
+
+def test_a_panel_for_every_term():
+    history = {
+        "loss": [5.0, 4.0],
+        "a": [4.0, 3.5],
+        "test_loss": [5.5, 4.5],
+        "test_a": [4.1, 3.6],
+        "b": [1.0, 0.5],
+        "c": [0.1, 0.2],
+    }
+    figure = loss_panels({**history, "lr": [0.1, 0.1], "seconds": [1.0, 1.0]}, title="a loss")
+    assert [ax.get_title() for ax in figure.axes] == ["loss", "a", "b", "c"]
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2, 1, 1]
+    first = figure.axes[0]
+    assert [line.get_label() for line in first.lines] == ["training", "test"] and first.lines[1].get_linestyle() == "--"
+    assert list(first.lines[1].get_ydata()) == [5.5, 4.5]
+    assert len({ax.lines[0].get_color() for ax in figure.axes}) == 4
+    low, high = figure.axes[3].get_ylim()
+    assert high - low < 1, "a small term fills its panel"
+    with pytest.raises(ArgumentError, match="empty"):
+        loss_panels({"lr": [1.0]})
