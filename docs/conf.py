@@ -164,5 +164,12 @@ def typeset(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
             lines += ["", "Inherits from " + ", ".join(f":py:obj:`~{base}`" for base in bases) + ".", ""]
 
 
+def link_to_copies(app: Sphinx, page: str, source: list[str]) -> None:
+    """Notebooks are linked where they lie in the repository, so that a code-hosting site follows the links; here, to their copies."""
+    if page.startswith("tutorials/index"):
+        source[0] = source[0].replace("](../../tutorials/", "](")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", typeset)
+    app.connect("source-read", link_to_copies)

@@ -38,12 +38,12 @@ def test_what_a_page_shows_runs(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
+    """In the repository as it is, where a code-hosting site follows them; the build of the manual checks its own."""
+    copies = (DOCS / "tutorials" / "en", DOCS / "tutorials" / "ja")
     broken = []
     for link in links((DOCS / page).read_text(encoding="utf-8")):
         target = ((DOCS / page).parent / link).resolve()
-        if DOCS / "tutorials" in target.parents and target.parent != DOCS / "tutorials":  # copied there by conf.py
-            target = ROOT / target.relative_to(DOCS)
-        if not target.exists():
+        if not target.exists() or any(copy in target.parents for copy in copies):
             broken.append(link)
     assert not broken
 
