@@ -114,3 +114,12 @@ def test_a_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     outputs = [output for cell in execute.code_cells(book) for output in cell.outputs]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
     assert sorted(ROOT.rglob("*")) == before, "a notebook leaves no files behind"
+
+
+@pytest.mark.parametrize(("language", "name"), BOOKS)
+def test_every_exercise_has_its_solution_explained_in_the_language_of_the_notebook(language: str, name: str) -> None:
+    asked, _, told = prose(language, name).partition("## Solutions" if language == "en" else "## 解答")
+    _, _, exercises = asked.partition("## Exercises" if language == "en" else "## 演習")
+    numbers = re.findall(r"^(\d+)\. ", exercises, re.M)
+    assert len(numbers) >= 4
+    assert re.findall(r"\*\*(\d+)\.", told) == numbers
