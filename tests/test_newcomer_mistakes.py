@@ -221,6 +221,11 @@ MISTAKES = {
         errors.NetworkError,
         ["{'loc': ..., 'scale': ...}", "chunk"],
     ),
+    "one output, and two ways to read it": (
+        lambda: pf.Categorical("p(y | x)", nn.Linear(8, 3)).sample({"x": X}),
+        errors.NetworkError,
+        ["Return a dict, {'logits': ...}"],
+    ),
     "a torch distribution": (
         lambda: KL(Q, torch.distributions.Normal(0.0, 1.0)),  # type: ignore[arg-type]
         errors.LossError,

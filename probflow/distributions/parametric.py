@@ -408,7 +408,8 @@ class Parametric(Networked):
     def _single(self, output: Tensor) -> str:
         needed = [n for n in self._free() if n not in self.family.defaults]
         if len(needed) != 1:
-            named = ", ".join(f"{n!r}: ..." for n in needed or self._free())
+            twice = {n for group in self.family.either for n in group[:-1]}  # one of probs and logits
+            named = ", ".join(f"{n!r}: ..." for n in needed or self._free() if n not in twice)
             raise NetworkError(
                 f"{self.statement}: the network returned one tensor of shape {shape_text(output.shape)}; {type(self).__name__} cannot "
                 f"know which parameter it is.\nReturn a dict, {{{named}}}, or a tuple in that order; "

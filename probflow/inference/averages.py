@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -33,6 +34,25 @@ def summed(planner: Planner, body: Slot, log_weight: Slot, axis: Axis, logarithm
     slots = (planner.aligned(log_weight, full), planner.aligned(body, full))
     slot = planner.op("sum", (dim, logarithmic), slots, run, rest, text=f"over the {axis.label}", note="exact")
     return replace(slot, negated=body.negated)
+
+
+def eliminated(planner: Planner, terms: Sequence[Slot], states: Sequence[tuple[Slot, Axis]]) -> Slot:
+    r"""log Σ exp of the sum of `terms`, one variable at a time, the last drawn first: what factorises gets no joint table.
+
+    states: log q at every state, and its axis, in the order of drawing.  When an axis is summed out, only its own log q mentions
+    it besides the terms, as those of its descendants are summed out already; where no term does, q sums to 1.
+    """
+    left = list(terms)
+    for log_weight, axis in reversed(states):
+        mine = [term for term in left if axis in term.axes]
+        if mine:
+            left = [term for term in left if axis not in term.axes]
+            left.append(summed(planner, _added(planner, mine, f"the terms with the {axis.label}"), log_weight, axis, True))
+    return _added(planner, left, "what is left")
+
+
+def _added(planner: Planner, terms: Sequence[Slot], shown: str) -> Slot:
+    return planner.plain(terms[0] if len(terms) == 1 else planner.signed_sum((1,) * len(terms), tuple(terms), shown))
 
 
 def averaged(planner: Planner, body: Slot, axes: Axes, shown: str, logarithmic: bool) -> Slot:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from probflow.distributions.base import Factor
 from probflow.errors import LossError
-from probflow.inference.averages import averaged, summed
+from probflow.inference.averages import averaged, eliminated, summed
 from probflow.inference.axes import Axes, Axis, Slot
 from probflow.inference.credit import Costs, enumerated, log_scored, rebar_scored, scored
 from probflow.inference.estimators import sampler_for
@@ -72,6 +72,10 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
         body = lower(body_node, planner, inner)
     if logarithmic:
         body = planner.plain(body)
+    if logarithmic and not drawn and len(steps) > 1:
+        return averaged(
+            planner, _eliminated(body_node, body, planner, inner, steps, lower), axes, text(node, planner.labels), True
+        )
     costs = Costs(node, body_node, body, inner, axes, lower)
     for step in reversed(steps):  # the cost of a draw is averaged over what is summed below it: q(y|z) depends on z
         if not isinstance(step, Drawn):
@@ -119,6 +123,22 @@ def _check(node: Expectation, drawn: list[Drawn], summed: bool, logarithmic: boo
             f"estimator='dreg' is for all variables of {node.q.statement} together, and they must be reparameterised: it weighs the "
             "gradient through the whole draw.\nAsk for 'pathwise' per variable."
         )
+
+
+def _eliminated(
+    body_node: Loss, body: Slot, planner: Planner, env: Env, steps: list[Drawn | tuple[Slot, Axis]], lower: Lower
+) -> Slot:
+    """log Σ exp of the body over finite variables alone, term by term."""
+    states = [step for step in steps if not isinstance(step, Drawn)]
+    slots = []
+    for term in terms_of(body_node, frozenset(name for name in env.bound)):
+        slot = lower(replace(term, number=abs(term.number)).loss()[1], planner, env)
+        slots.append(replace(slot, negated=slot.negated != (term.number < 0)))
+    if any(
+        not slot.batched and slot.axes for slot in slots
+    ):  # a mean over the batch inside: of the sum of all terms, or refused
+        slots = [body]
+    return eliminated(planner, slots, states)
 
 
 # ---------------------------------------------------------------------- terms with log q held fixed
