@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 from probflow._typing import Shape, Values
-from probflow.checks import LENIENT, deferred, require
+from probflow.checks import LENIENT, deferred
 from probflow.distributions.family import Family, FamilyBound
 from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.mixture_bound import MixtureBound
@@ -30,6 +29,7 @@ from probflow.inference.dry_run import _unchanged
 from probflow.inference.estimators import TooManyStates
 from probflow.inference.evaluate import _plan_anew, program_for
 from probflow.inference.program import Program
+from probflow.inference.steps import Read, Step
 from probflow.losses import Loss, evaluation
 from probflow.losses.free import modules
 
@@ -106,8 +106,8 @@ class Boundary:
         """The explanation, where the result is not finite."""
         total = result.detach()
         total = total.sum() if total.dim() else total
-        with deferred():
-            require(total, math.isfinite, lambda: self.explain(values))
+        if not math.isfinite(total.item()):
+            self.explain(values)
 
     def explain(self, values: Values) -> None:
         """Run eagerly with every check on: raises what is wrong, if anything is."""
@@ -185,18 +185,18 @@ def _fixed_support(family: Family) -> Domain | None:
 # ---------------------------------------------------------------------- torch.compile
 
 
-@contextmanager
-def unvalidated() -> Iterator[None]:
+class unvalidated:
     """torch.distributions without argument checks, which no graph can hold; afterwards as the user had it.
 
     ``torch.compile`` itself turns them off for the whole process and leaves them off.
     """
-    before = td.Distribution._validate_args
-    td.Distribution._validate_args = False
-    try:
-        yield
-    finally:
-        td.Distribution._validate_args = before
+
+    def __enter__(self) -> None:
+        self._before = td.Distribution._validate_args
+        td.Distribution._validate_args = False
+
+    def __exit__(self, *_: object) -> None:
+        td.Distribution._validate_args = self._before
 
 
 def compiled_function(function: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -228,11 +228,36 @@ _CODE = frozenset(
 _OWN = re.compile(r"G\['((?!__import_)|__import_(torch|probflow)(_dot_|'\]))")
 """Globals of the compiled function, which is this package's, and of the modules of torch and of this package."""
 
+_CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None))
+_ENTERED = re.compile(r"[.\[]")
+
 
 def _can_change(guards: Sequence[Any]) -> list[bool]:
-    """Which of the compiler's guards are to be looked at in every call: not that the functions of torch, of Python and of this
-    package are still the same ones.  For a small model those take longer than its networks."""
-    return [guard.guard_type not in _CODE or _OWN.match(guard.name) is None for guard in guards]
+    """Which of the compiler's guards are to be looked at in every call: neither that the functions of torch, of Python and of this
+    package are still the same ones, nor that a plan is, which never changes, only what it runs.  For a small model those take
+    longer than its networks."""
+    holders = {
+        guard.name: _is_plan(guard.value) for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)
+    }
+    return [
+        (guard.guard_type not in _CODE or _OWN.match(guard.name) is None) and not _of_a_plan(guard, holders) for guard in guards
+    ]
+
+
+def _is_plan(value: object) -> bool:
+    """Whether this is a plan, or a function of this package that is a step of one: what it holds stays what it is."""
+    if isinstance(value, types.FunctionType):
+        return value.__code__.co_filename.startswith("<plan of") or (value.__module__ or "").split(".")[0] == "probflow"
+    return isinstance(value, (Boundary, Program, Step, Read, Family))
+
+
+def _of_a_plan(guard: Any, holders: Mapping[str, bool]) -> bool:
+    """Whether the guard is on a constant, or on a function of this package, that the innermost object on the way to it, a plan, holds."""
+    if guard.name in holders and not holders[guard.name]:
+        return False
+    ends = [found.start() for found in _ENTERED.finditer(guard.name)]
+    ways = (guard.name, *(guard.name[:end] for end in reversed(ends)))
+    return next((holders[way] for way in ways if way in holders), False)
 
 
 def checked_options(options: Mapping[str, Any], what: str) -> dict[str, Any]:

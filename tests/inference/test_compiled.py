@@ -194,3 +194,74 @@ def test_evaluation_mode() -> None:
     compiled(batch(8))
     q.eval()
     assert_same(loss, compiled, batch(8))
+
+
+# ---------------------------------------------------------------------- what may change between calls
+
+
+class Scaled(nn.Module):
+    """A network with everything that a user may change between two calls."""
+
+    power = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(D, D), nn.Dropout(0.0))
+        self.powers = [1.0]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        scale = 1.0 if self.training else 3.0
+        return {"loc": self.net(x) * self.power * self.powers[0], "scale": torch.full_like(x, scale)}
+
+
+SETTING = {"slope": 1.0}
+SLOPE = 1.0
+
+
+def settings() -> tuple[Loss, dict[str, Callable[[], object]]]:
+    """A loss, and the changes that its value must follow: in networks, and in what the user's own functions hold."""
+    net, held, own = Scaled(), {"slope": 1.0}, 1.0
+
+    def slope(x: Tensor) -> Tensor:
+        return (held["slope"] * SETTING["slope"] * SLOPE * own * x).sum(1)
+
+    def local() -> None:
+        nonlocal own
+        own = 2.0
+
+    def other_global() -> None:
+        globals()["SLOPE"] = 2.0
+
+    loss = (
+        Function(slope, ["x"], "f")
+        - log(pf.Normal("p(x)", loc=1.0, scale=1.0, features_shape=D))
+        - log(pf.Normal("q(y | x)", net))
+    ).mean()
+    return loss, {
+        "a class attribute": lambda: setattr(net, "power", 2.0),
+        "a list": lambda: net.powers.__setitem__(0, 2.0),
+        "a layer": lambda: net.net.__setitem__(1, nn.Tanh()),
+        "another weight": lambda: setattr(net.net[0], "weight", nn.Parameter(torch.ones(D, D))),
+        "eval": net.eval,
+        "a dict in a closure": lambda: held.update(slope=2.0),
+        "a closure": local,
+        "a global dict": lambda: SETTING.update(slope=2.0),
+        "a global": other_global,
+    }
+
+
+@pytest.mark.parametrize("name", settings()[1])
+def test_what_a_user_changes_between_calls_is_seen(name: str) -> None:
+    """The compiler's guards that are left out are those of plans, which never change."""
+    loss, changes = settings()
+    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D), "y": torch.randn(4, D)}
+    try:
+        before = compiled(values)
+        assert_close(compiled(values), before)
+        changes[name]()
+        after = compiled(values)
+        assert_close(after, loss.eval(values))
+        assert abs(float(after.detach() - before.detach())) > 1e-4
+    finally:
+        globals()["SLOPE"] = 1.0
+        SETTING.update(slope=1.0)
