@@ -40,8 +40,9 @@ class Model:
     steps it once per epoch.
     clip_grad_norm, clip_grad_value: limits of the gradient's norm and of its entries.
     compile: True puts a whole training step (the loss, its gradient, clipping, the optimizer's update) into one graph of
-    ``torch.compile`` where that can be done, and the loss alone where not: ``model.compiled`` says which. A dict holds options
-    of ``torch.compile``. The first step is eager, the second compiles (seconds to minutes); weights are those of eager
+    ``torch.compile`` where that can be done, and the loss alone where not, or where that is faster (convolutions on a CPU):
+    ``model.compiled`` says which, and why. A dict holds options of ``torch.compile``, and ``"capture": "step"`` or ``"loss"``
+    to choose between the two. The first step is eager, the second compiles (seconds to minutes); weights are those of eager
     training, to rounding. A whole graph leaves no ``.grad`` behind.
 
     ``model.history`` has one list of numbers per quantity, with one entry per epoch of `fit`; ``model.epoch`` counts them.
@@ -290,7 +291,7 @@ def _compile_options(compile: object) -> Mapping[str, Any]:
     if isinstance(compile, Mapping):
         return compile
     raise ModelError(
-        f'Model: compile must be True, False, or options of torch.compile, such as {{"mode": ...}}, got {compile!r}.'
+        f'Model: compile must be True, False, or options of torch.compile, such as {{"mode": ...}}, and "capture", got {compile!r}.'
     )
 
 

@@ -236,6 +236,59 @@ def test_nothing_to_train_is_an_error() -> None:
         model.train(losses.batch(8))
 
 
+class Switch(nn.Module):
+    """A network that can be changed in all the ways that a user may change one."""
+
+    power = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": self.net(x) * self.power, "scale": torch.ones_like(x) + (0.0 if self.training else 1.0)}
+
+
+class Convolutions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 2, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
+        )
+        self.net(torch.zeros(1, 3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": self.net(x), "scale": torch.ones_like(x)}
+
+
+CAPTURES: dict[str, tuple[dict[str, str], type[nn.Module], str]] = {
+    "dense": ({}, Switch, "one graph"),
+    "dense, asked for": ({"capture": "loss"}, Switch, 'fused Adam runs by itself: capture="loss" asks for it'),
+    "convolutions": ({}, Convolutions, "fused Adam runs by itself: with convolutions that is faster on a CPU"),
+    "convolutions, asked for": ({"capture": "step"}, Convolutions, "one graph"),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_what_is_captured_is_chosen_and_said(name: str) -> None:
+    asked, network, said = CAPTURES[name]
+    found = []
+    for compile in ({**TRACED, **asked}, False):
+        torch.manual_seed(0)
+        model = Model(-log(pf.Normal("p(y | x)", network())).mean(), compile=compile)
+        x, y = torch.randn(6, 3), torch.randn(6, 3)
+        found.append([float(model.train({"x": x, "y": y})) for _ in range(6)])
+        assert compile is False or said in model.compiled
+        assert compile is False or said in repr(model)
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert found[0][5] < found[0][0]
+
+
+def test_capture_must_be_known() -> None:
+    with pytest.raises(errors.ArgumentError, match="capture must be one of 'step', 'loss', got 'all'"):
+        Model(losses.vae(), compile={"capture": "all"})
+
+
 def test_what_cannot_be_one_graph_is_said_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     from probflow.models import compiled_step
 
@@ -275,19 +328,6 @@ def test_a_frozen_model_is_an_error() -> None:
         weight.requires_grad_(False)
     with pytest.raises(errors.ModelError, match="no gradient"):
         model.train({"x": torch.ones(3, 2)})
-
-
-class Switch(nn.Module):
-    """A network that can be changed in all the ways that a user may change one."""
-
-    power = 1.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"loc": self.net(x) * self.power, "scale": torch.ones_like(x) + (0.0 if self.training else 1.0)}
 
 
 CHANGES: dict[str, Callable[[Switch], object]] = {
