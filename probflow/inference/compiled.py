@@ -260,8 +260,15 @@ def _of_a_plan(guard: Any, holders: Mapping[str, bool]) -> bool:
     return next((holders[way] for way in ways if way in holders), False)
 
 
+LEAST_CHUNK = 16384
+"""The fewest elements worth a CPU thread: half of what eager kernels take, for fused ones do more with each.  By inductor's own
+512, a small network's kernels are shared out for less time than the threads take to meet again, and that is a multiple of it where
+other programs want the same cores."""
+_CHUNK = "cpp.min_chunk_size"
+
+
 def checked_options(options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Options of ``torch.compile``, with the random numbers of eager mode unless others are asked for."""
+    """Options of ``torch.compile``, with the random numbers of eager mode and threads for large kernels unless others are asked for."""
     known = ("backend", "mode", "options", "dynamic", "fullgraph")
     for name in options:
         if name not in known:
@@ -272,7 +279,7 @@ def checked_options(options: Mapping[str, Any], what: str) -> dict[str, Any]:
             raise ArgumentError(f"{what}: torch.compile takes either mode or options, not both.")
         chosen = torch._inductor.list_mode_options(made.pop("mode")) if made.get("mode") not in (None, "default") else {}
         made.pop("mode", None)
-        made["options"] = {"fallback_random": True, **chosen, **(made.get("options") or {})}
+        made["options"] = {"fallback_random": True, _CHUNK: LEAST_CHUNK, **chosen, **(made.get("options") or {})}
     return made
 
 

@@ -196,6 +196,26 @@ def test_evaluation_mode() -> None:
     assert_same(loss, compiled, batch(8))
 
 
+@pytest.mark.slow
+def test_small_kernels_are_not_shared_among_threads() -> None:
+    from torch._inductor import config
+    from torch._inductor.utils import run_and_get_code
+
+    loss, values = (-log(pf.Normal("p(x)", loc=0.0, scale=1.0, features_shape=64))).mean(), {"x": torch.randn(64, 64)}
+    threads, usual = torch.get_num_threads(), config.cpp.min_chunk_size
+    torch.set_num_threads(2)
+    try:
+        for options, shared in ({}, False), ({"cpp.min_chunk_size": 512}, True):
+            torch._dynamo.reset()
+            with config.patch({"force_disable_caches": True}):  # what a cache gives has no code to show
+                value, code = run_and_get_code(loss.compile(options=options), values)
+            assert_close(value, loss.eval(values))
+            assert ("#pragma omp parallel" in "".join(code)) is shared
+    finally:
+        torch.set_num_threads(threads)
+    assert config.cpp.min_chunk_size == usual
+
+
 # ---------------------------------------------------------------------- what may change between calls
 
 
