@@ -29,6 +29,7 @@ from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound, Params, plain_number, sum_event
 from probflow.errors import LossError, ShapeError
 from probflow.inference.ops import WIDE, spread
+from probflow.inference.steps import PartOfPlan
 from probflow.printing import shape_text
 
 Formula: TypeAlias = Callable[[Params, Params, int], Tensor]
@@ -157,7 +158,7 @@ def _check_events(a: FamilyBound, b: FamilyBound) -> None:
 
 
 @dataclass(frozen=True)
-class ClosedForm:
+class ClosedForm(PartOfPlan):
     """A formula of ours, as a function of two bound distributions: one number per row, or their sum over the batch."""
 
     formula: Formula

@@ -7,7 +7,6 @@ and supports before the graph runs, the result after it.  Where something is wro
 from __future__ import annotations
 
 import math
-import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from probflow.errors import ArgumentError, MissingDependency, ProbflowError
 from probflow.inference.dry_run import _unchanged
 from probflow.inference.estimators import TooManyStates
 from probflow.inference.evaluate import _plan_anew, program_for
+from probflow.inference.guards import can_change
 from probflow.inference.program import Program
-from probflow.inference.steps import Read, Step
+from probflow.inference.steps import PartOfPlan
 from probflow.losses import Loss, evaluation
 from probflow.losses.free import modules
 
@@ -50,7 +50,7 @@ class Watched:
     """Whether nothing but densities of this kind reads the variable, so that it can be prepared before the graph."""
 
 
-class Boundary:
+class Boundary(PartOfPlan):
     """The program of a loss for values of one kind, between checks: `inputs`, then `trace` in a graph, then `settle`."""
 
     def __init__(self, program: Program, watched: Sequence[Watched]) -> None:
@@ -205,59 +205,12 @@ def compiled_function(function: Callable[..., Any], options: Mapping[str, Any]) 
     own = types.FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
     # a copy: torch.compile takes guard_filter_fn out of the dict that it is given
     chosen = (
-        {**options, "options": {"guard_filter_fn": _can_change, **(options.get("options") or {})}}
+        {**options, "options": {"guard_filter_fn": can_change, **(options.get("options") or {})}}
         if "mode" not in options
         else options
     )
     with unvalidated():
         return torch.compile(own, **chosen)
-
-
-_CODE = frozenset(
-    (
-        "MODULE_MATCH",
-        "CLOSURE_MATCH",
-        "CLASS_MATCH",
-        "BUILTIN_MATCH",
-        "FUNCTION_MATCH",
-        "DUPLICATE_INPUT",
-        "TYPE_MATCH",
-        "SEQUENCE_LENGTH",
-    )
-)
-_OWN = re.compile(r"G\['((?!__import_)|__import_(torch|probflow)(_dot_|'\]))")
-"""Globals of the compiled function, which is this package's, and of the modules of torch and of this package."""
-
-_CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None))
-_ENTERED = re.compile(r"[.\[]")
-
-
-def _can_change(guards: Sequence[Any]) -> list[bool]:
-    """Which of the compiler's guards are to be looked at in every call: neither that the functions of torch, of Python and of this
-    package are still the same ones, nor that a plan is, which never changes, only what it runs.  For a small model those take
-    longer than its networks."""
-    holders = {
-        guard.name: _is_plan(guard.value) for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)
-    }
-    return [
-        (guard.guard_type not in _CODE or _OWN.match(guard.name) is None) and not _of_a_plan(guard, holders) for guard in guards
-    ]
-
-
-def _is_plan(value: object) -> bool:
-    """Whether this is a plan, or a function of this package that is a step of one: what it holds stays what it is."""
-    if isinstance(value, types.FunctionType):
-        return value.__code__.co_filename.startswith("<plan of") or (value.__module__ or "").split(".")[0] == "probflow"
-    return isinstance(value, (Boundary, Program, Step, Read, Family))
-
-
-def _of_a_plan(guard: Any, holders: Mapping[str, bool]) -> bool:
-    """Whether the guard is on a constant, or on a function of this package, that the innermost object on the way to it, a plan, holds."""
-    if guard.name in holders and not holders[guard.name]:
-        return False
-    ends = [found.start() for found in _ENTERED.finditer(guard.name)]
-    ways = (guard.name, *(guard.name[:end] for end in reversed(ends)))
-    return next((holders[way] for way in ways if way in holders), False)
 
 
 LEAST_CHUNK = 16384

@@ -15,6 +15,7 @@ from probflow._typing import Shape
 from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound
+from probflow.inference.steps import PartOfPlan
 
 WIDE = (torch.float32, torch.float64)
 
@@ -28,7 +29,7 @@ def spread(rows: Any, batch: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(PartOfPlan):
     """A pathwise draw with these sample dimensions in front."""
 
     shape: Shape
@@ -38,7 +39,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Item:
+class Item(PartOfPlan):
     """One of several values that were drawn together."""
 
     place: int
@@ -48,7 +49,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Density:
+class Density(PartOfPlan):
     """The log-density at values with these numbers of sample dimensions, or its negative.
 
     check: whether the values come from outside.  Drawn values are in the support of what drew them, not always of this; they are
@@ -72,7 +73,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class MeanDensity:
+class MeanDensity(PartOfPlan):
     """The mean of a log-density over its `dims` sample dimensions, or its negative, without the densities themselves."""
 
     density: Density

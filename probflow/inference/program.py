@@ -17,7 +17,7 @@ from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesErr
 from probflow.inference.batch_groups import BatchGroup, where_they_meet
 from probflow.inference.dry_run import Example, dry_run
 from probflow.inference.special import Specialist
-from probflow.inference.steps import BATCH, Info, Read, Step, needed
+from probflow.inference.steps import BATCH, Info, PartOfPlan, Read, Step, needed
 from probflow.inference.totals import with_means, with_totals
 from probflow.printing import shape_text
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BATCH", "Info", "Program", "Read", "Step", "needed"]
 
 
-class Program:
+class Program(PartOfPlan):
     """Steps in order, with the slots that they no longer need.
 
     >>> import probflow as pf

@@ -12,6 +12,10 @@ BATCH = 0
 """The slot of the batch size."""
 
 
+class PartOfPlan:
+    """What a plan is made of: once made it never changes, only the networks that it runs do."""
+
+
 @dataclass(frozen=True)
 class Info:
     """What an op means, for those who read a plan instead of running it."""
@@ -32,7 +36,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(PartOfPlan):
     """One op: ``slots[out] = run(*(slots[i] for i in args))``."""
 
     kind: str
@@ -47,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Read:
+class Read(PartOfPlan):
     """A free variable and where its value goes; `number` where a bare number will do."""
 
     name: str
