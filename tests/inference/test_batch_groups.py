@@ -175,7 +175,7 @@ def test_values_given_at_construction_have_a_batch_of_their_own() -> None:
     value = (b + a).eval(values)
     torch.manual_seed(1)
     assert_close(value, b.eval(values) + a.eval(values))
-    with pytest.raises(ShapeError, match=r"(?s)is given 5 rows, but the other values have batch 6.*: w; x, p\(x\|z\)"):
+    with pytest.raises(ShapeError, match=r"(?s)is given 5 rows, but the other values have batch 6.*: w; x, p\(x\|z,y=y\*\)"):
         (b + a).eval({**values, "x": torch.rand(6, D).round()})
 
 
@@ -187,7 +187,7 @@ def test_only_given_values_in_a_batch() -> None:
     value, drawn = loss.eval(values, return_dict=True)
     assert drawn["z"].shape == (5, 2) and value.shape == ()
     assert_close(loss.compile(backend="eager")(values).shape, value.shape)
-    assert [(g.names, dict(g.fixed)) for g in program(loss).groups] == [(("w",), {}), ((), {"p(|z)": 5})]
+    assert [(g.names, dict(g.fixed)) for g in program(loss).groups] == [(("w",), {}), ((), {"p(x=x*|z)": 5})]
 
 
 def test_compiled_with_nothing_but_given_values() -> None:
