@@ -61,7 +61,7 @@ class Boundary(PartOfPlan):
         """What the graph is given: `values` checked, the batch dimension marked as one that changes, numbers as tensors."""
         program = self.program
         try:
-            slots = program._load(values)
+            slots = program.inputs.load(values)
             given: dict[str, Any] = {read.name: slots[read.slot] for read in program.reads}
             if self.watched:
                 if program._on_cpu(slots):
@@ -71,10 +71,10 @@ class Boundary(PartOfPlan):
                     with deferred():
                         self._check(given, values)
         except ProbflowError as error:
-            raise program._explain(error, values) from error.__cause__
-        if program.numbers:
+            raise program.inputs.explain(error, values) from error.__cause__
+        if program.inputs.numbers:
             dtype = next((t.dtype for t in given.values() if isinstance(t, Tensor) and t.is_floating_point()), None)
-            for read in program.numbers:  # as a Python number, each new value would be a new graph
+            for read in program.inputs.numbers:  # as a Python number, each new value would be a new graph
                 if not isinstance(given[read.name], Tensor):
                     given[read.name] = torch.tensor(float(given[read.name]), dtype=dtype or torch.get_default_dtype())
         for group in program.groups if mark else ():
@@ -114,7 +114,7 @@ class Boundary(PartOfPlan):
         try:
             self.program._look_closer(values)
         except ProbflowError as error:
-            raise self.program._explain(error, values) from error.__cause__
+            raise self.program.inputs.explain(error, values) from error.__cause__
 
     def blame(self, values: Values) -> None:
         """As `explain`, with the random state put back where nothing is wrong with the values."""
@@ -133,7 +133,7 @@ def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
         except TooManyStates as found:
             _plan_anew(loss, found)
         except ProbflowError as error:
-            raise program._explain(error, values) from error.__cause__
+            raise program.inputs.explain(error, values) from error.__cause__
 
 
 def _watched(program: Program, values: Values, parts: Sequence[nn.Module]) -> list[Watched]:
@@ -143,7 +143,7 @@ def _watched(program: Program, values: Values, parts: Sequence[nn.Module]) -> li
     users: dict[str, list[str]] = {}
     found: list[Watched] = []
     with torch.no_grad(), torch.random.fork_rng(devices), _unchanged(parts):
-        slots = program._load(values)
+        slots = program.inputs.load(values)
         for step in program.steps:
             if step.kind == "align" and step.args[0] in names:
                 names[step.out] = names[step.args[0]]

@@ -42,7 +42,7 @@ def _read_groups(program: Program) -> list[Sequence[Read]]:
     """The variables by batch; where there are several batches, numbers stand by themselves."""
     if len(program.groups) == 1:
         return [program.reads]
-    groups = [*([read for read in group.reads if not read.number] for group in program.groups), program.numbers]
+    groups = [*([read for read in group.reads if not read.number] for group in program.groups), program.inputs.numbers]
     return [reads for reads in groups if reads]
 
 

@@ -48,7 +48,7 @@ def dry_run(program: Program, values: Mapping[str, Any], parts: Sequence[nn.Modu
     found: dict[int, Seen] = {}
     devices = sorted({v.device.index or 0 for v in values.values() if isinstance(v, Tensor) and v.is_cuda})
     with torch.no_grad(), torch.random.fork_rng(devices), _unchanged(parts):
-        slots = program._load(values)
+        slots = program.inputs.load(values)
         for read in program.reads:
             found[read.slot] = _seen(slots[read.slot])
         for step in program.steps:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from probflow.checks import LENIENT, deferred, require
 from probflow.distributions import Samples
-from probflow.distributions.values import check_mapping, check_missing
-from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
-from probflow.inference.batch_groups import BatchGroup, where_they_meet
+from probflow.errors import ProbflowError
+from probflow.inference.batch_groups import BatchGroup
 from probflow.inference.dry_run import Example, dry_run
+from probflow.inference.inputs import Inputs
 from probflow.inference.special import Specialist
 from probflow.inference.steps import BATCH, Info, PartOfPlan, Read, Step, needed
 from probflow.inference.totals import with_means, with_totals
-from probflow.printing import shape_text
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -60,7 +59,7 @@ class Program(PartOfPlan):
         self.outputs = dict(outputs)  # "" is the loss itself, the others are its terms
         self.draws = dict(draws)  # name -> (slot, place in the slot's tuple, sample dimensions)
         self.steps = tuple(steps)
-        self.numbers = tuple(read for read in self.reads if read.number)
+        self.inputs = Inputs(formula, reads, self.groups, self.steps, size)
         self.example: Example | None = None  # what the slots held with example values, if there were any
         sizes = tuple(group.slot for group in self.groups)
         self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), *sizes})
@@ -112,7 +111,7 @@ class Program(PartOfPlan):
                 return slots
         except (ProbflowError, RuntimeError) as error:
             self._fail(error, values)
-        slots = self._load(values)
+        slots = self.inputs.load(values)
         try:
             self._run(slots, values)
         except (ProbflowError, RuntimeError) as error:
@@ -153,7 +152,7 @@ class Program(PartOfPlan):
     def _fail(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
         """What went wrong, in the best words that can be found."""
         if isinstance(error, ProbflowError):
-            raise self._explain(error, values) from error.__cause__
+            raise self.inputs.explain(error, values) from error.__cause__
         if not isinstance(error, torch.OutOfMemoryError):
             self._look_closer(values)  # torch's words, where the checks that were left out have better ones
         raise error
@@ -161,7 +160,7 @@ class Program(PartOfPlan):
     def _look_closer(self, values: Mapping[str, Any]) -> None:
         """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises."""
         with torch.no_grad():
-            self._execute(self._load(values))
+            self._execute(self.inputs.load(values))
 
     def trace(self, values: Mapping[str, Any]) -> list[Any]:
         """The bare program, for ``torch.compile``."""
@@ -177,113 +176,12 @@ class Program(PartOfPlan):
             self._function(slots)
         return slots
 
-    def _load(self, values: Mapping[str, Any]) -> list[Any]:
-        slots: list[Any] = [None] * self.size
-        for group in self.groups:
-            batch: int | None = None
-            for read in group.reads:
-                value = values.get(read.name)
-                if read.number:
-                    slots[read.slot] = self._number(read.name, values)
-                    continue
-                if not isinstance(value, Tensor):
-                    self._bad_values(values)
-                lead = read.lead
-                if value.dim() <= lead:
-                    raise ShapeError(
-                        f"{self.formula}: {read.name!r} has shape {shape_text(value.shape)}, but dimension 0 must be the batch.\n"
-                        f"For a single data point write {read.name}[None]."
-                    )
-                size = value.shape[lead]
-                if batch is None:
-                    batch = size
-                elif size != batch:
-                    raise ShapeError(self._batches(values, group))
-                slots[read.slot] = value
-            if group.fixed:
-                batch = self._with_fixed(batch, group)
-            slots[group.slot] = 1 if batch is None else batch
-            if self.numbers:
-                self._check_numbers(slots, group)
-        return slots
-
-    def _with_fixed(self, batch: int | None, group: BatchGroup) -> int | None:
-        """The batch size, where some values were given at construction."""
-        for statement, size in group.fixed.items():
-            if batch not in (None, size):
-                raise ShapeError(
-                    f"{self.formula}: {statement} is given {size} rows, but the other values have batch {batch}.{self._apart()}"
-                )
-            batch = size
-        return batch
-
-    def _check_numbers(self, slots: list[Any], group: BatchGroup) -> None:
-        for read in group.reads:
-            if read.number:
-                self._check_number(read.name, slots[read.slot], slots[group.slot])
-
-    def _check_number(self, name: str, value: object, batch: int) -> None:
-        if isinstance(value, Tensor) and value.dim() and tuple(value.shape) != (batch,):
-            raise ShapeError(
-                f"{self.formula}: the parameter {name!r} has shape {shape_text(value.shape)}, but it must be one number, or one per "
-                f"batch element, ({batch},)."
-            )
-
-    def _number(self, name: str, values: Mapping[str, Any]) -> float | Tensor:
-        if name not in values:
-            self._bad_values(values)
-        value = values[name]
-        if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool):
-            return value
-        raise ValuesError(f"{self.formula}: the parameter {name!r} must be a number or a tensor, got a {type(value).__name__}.")
-
-    def _bad_values(self, values: Mapping[str, Any]) -> NoReturn:
-        names = tuple(read.name for read in self.reads)
-        check_missing(values, names, self.formula, "loss.eval")
-        check_mapping({r.name: values[r.name] for r in self.reads if not r.number}, self.formula, names)
-        raise ValuesError(f"{self.formula}: the values of {', '.join(names)} cannot be used.")
-
-    def _batches(self, values: Mapping[str, Any], group: BatchGroup) -> str:
-        shapes = "\n".join(f"  {r.name}: {shape_text(values[r.name].shape)}" for r in group.reads if not r.number)
-        place = ""
-        if sum(step.kind == "reduce" for step in self.steps) > 1:  # not all that is in the loss has to fit
-            sizes = {
-                r.slot: values[r.name].shape[r.lead] for r in group.reads if not r.number and r.lead < values[r.name].dim()
-            }
-            place = f"\nThey meet in {where_they_meet(self.steps, self.reads, sizes)}."
-        return (
-            f"{self.formula}: the batch sizes differ.\n{shapes}\n"
-            f"Dimension 0 of every variable is the batch; a single data point is x[None].{place}{self._apart()}"
-        )
-
-    def _apart(self) -> str:
-        """Which variables have one batch size, where not all of them have."""
-        if len(self.groups) == 1:
-            return ""
-        return "\nVariables that meet before .mean() or .sum() have one batch size: " + "; ".join(
-            ", ".join([*group.names, *group.fixed]) for group in self.groups
-        )
-
     def _on_cpu(self, slots: list[Any]) -> bool:
         """Whether checks are decided at once: data on the CPU, or no data and no accelerator."""
         for read in self.reads:
             if not read.number:
                 return bool(slots[read.slot].is_cpu)
         return not torch.cuda.is_available()
-
-    def _explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
-        """NaN parameters usually come from NaN data: say so where it is true."""
-        if isinstance(error, ParameterError) or "nan" in str(error):
-            for read in self.reads:
-                value = values[read.name]
-                if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
-                    place = (~value.isfinite()).nonzero()[0].tolist()
-                    bad = value[tuple(place)].item()
-                    return ValuesError(
-                        f"{self.formula}: the data contain {bad} in {read.name!r}, at {place}.\n"
-                        f"Remove or replace such rows first: {read.name}.isfinite().all() must hold."
-                    )
-        return error
 
     # ------------------------------------------------------------------ results
 
