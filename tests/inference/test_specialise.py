@@ -205,6 +205,19 @@ def test_constants_are_read_in_every_run() -> None:
     assert torch.equal(before, again)
 
 
+def test_a_constant_becomes_trainable(general: Callable[[], None]) -> None:
+    torch.manual_seed(0)
+    pz = prior()
+    loss, values = KL(encoder(), pz).mean(), data(5)
+    assert warm(loss, values)
+    del pz.scale
+    pz.scale = nn.Parameter(torch.tensor(2.0))
+    found = loss.eval(values)
+    (slope,) = torch.autograd.grad(found, [pz.scale])
+    general()
+    assert torch.equal(found, loss.eval(values)) and slope != 0
+
+
 def test_a_program_that_never_fits_is_given_up() -> None:
     torch.manual_seed(0)
     net = Changing()

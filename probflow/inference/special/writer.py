@@ -237,7 +237,7 @@ class Writer:
         if not isinstance(bound, FamilyBound) or any(buffers.get(name) is not t for name, t in bound.params.items()):
             return False
         held = self._name("buffers", buffers)
-        other = [f"{held}[{name!r}] is not {self._name('constant', t)}" for name, t in bound.params.items()]
+        other = [f"{held}.get({name!r}) is not {self._name('constant', t)}" for name, t in bound.params.items()]
         self._line(f"if {' or '.join(other)}: {self._miss()}")
         self.code[step.out], self.sources[step.out] = self._name("params", bound.params), bound
         return True
