@@ -205,6 +205,18 @@ def test_constants_are_read_in_every_run() -> None:
     assert torch.equal(before, again)
 
 
+def test_constants_that_no_longer_fit_each_other() -> None:
+    """A draw does not betray them."""
+    torch.manual_seed(0)
+    pw = pf.Uniform("p(w)", low=0.0, high=1.0, features_shape=2)
+    total = pf.Function(lambda w: w.sum(1), ["w"], "total")
+    loss, values = (KL(encoder(), prior()) + E(pw)[total]).mean(), data(5)
+    assert warm(loss, values)
+    pw.get_buffer("low").fill_(2.0)
+    with pytest.raises(errors.ParameterError, match=r"p\(w\): low must be below high, got low=2, high=1"):
+        loss.eval(values)
+
+
 def test_a_constant_becomes_trainable(general: Callable[[], None]) -> None:
     torch.manual_seed(0)
     pz = prior()

@@ -239,7 +239,10 @@ class Writer:
         held = self._name("buffers", buffers)
         other = [f"{held}.get({name!r}) is not {self._name('constant', t)}" for name, t in bound.params.items()]
         self._line(f"if {' or '.join(other)}: {self._miss()}")
-        self.code[step.out], self.sources[step.out] = self._name("params", bound.params), bound
+        params = self._name("params", bound.params)
+        if bound.family.check is not None:  # a buffer may have been written to
+            self._line(f"{self._name('check', bound.family.check)}({params}, {str(op.origin.statement)!r})")
+        self.code[step.out], self.sources[step.out] = params, bound
         return True
 
     def _draw(self, step: Step, op: Draw) -> bool:
