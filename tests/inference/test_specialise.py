@@ -217,6 +217,19 @@ def test_constants_that_no_longer_fit_each_other() -> None:
         loss.eval(values)
 
 
+def test_nothing_that_was_computed_of_constants_is_kept() -> None:
+    torch.manual_seed(0)
+    pw = pf.Weibull("p(w)", scale=1.0, concentration=2.0, features_shape=2)
+    apart = KL(encoder(), prior())
+    loss, values = (apart + pf.Entropy(pw)).mean(), data(5)
+    with torch.inference_mode():
+        assert warm(loss, values)
+        loss.eval(values)
+    pw.get_buffer("concentration").fill_(5.0)
+    wanted = pf.Weibull("p(w)", scale=1.0, concentration=5.0, features_shape=2).entropy({})
+    torch.testing.assert_close(loss.eval(values), (apart.eval(values) + wanted).mean())
+
+
 def test_a_constant_becomes_trainable(general: Callable[[], None]) -> None:
     torch.manual_seed(0)
     pz = prior()

@@ -40,12 +40,18 @@ def seen(value: Any, form: type = dict) -> Any:
             return value if all(t.dim() == 0 for t in tensors) else None
         if first.dim() == 0:
             return value  # constants: single numbers, kept as they are
-        family, statement, front, extra, event = value.family, value.statement, value.front, value.extra, value.event
-
-        def make(params: dict[str, Tensor]) -> FamilyBound:
-            return FamilyBound(family, statement, params, front, extra, event)
-
-        return Parameters(family, tuple(value.params), tuple(first.shape), first.dtype, make, front, extra, event, form)
+        names, front, extra, event = tuple(value.params), value.front, value.extra, value.event
+        return Parameters(value.family, names, tuple(first.shape), first.dtype, maker(value), front, extra, event, form)
     if isinstance(value, (int, float)):
         return type(value)
     return None
+
+
+def maker(bound: FamilyBound) -> Callable[[dict[str, Tensor]], FamilyBound]:
+    """A function that makes a distribution like this one from other parameters."""
+    family, statement, front, extra, event = bound.family, bound.statement, bound.front, bound.extra, bound.event
+
+    def make(params: dict[str, Tensor]) -> FamilyBound:
+        return FamilyBound(family, statement, params, front, extra, event)
+
+    return make

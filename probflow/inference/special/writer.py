@@ -17,7 +17,7 @@ from probflow.distributions.family import FamilyBound, sum_event
 from probflow.domains import Domain, positive
 from probflow.inference.closed_forms import ClosedForm
 from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, spread
-from probflow.inference.special.seen import Parameters
+from probflow.inference.special.seen import Parameters, maker
 from probflow.inference.steps import Read, Step
 
 _HARMLESS = frozenset({"combine", "reduce", "average", "item", "constant", "align", "sum"})
@@ -103,25 +103,14 @@ class Writer:
     def _whole(self, slot: int) -> str:
         """A slot's value as any op takes it."""
         source = self.sources.get(slot)
-        if isinstance(source, Parameters):
-            return f"{self._name('make', source.make)}({self.code[slot]})"
-        if isinstance(source, FamilyBound):
-            return self._name("bound", source)
-        return self.code[slot]
+        make = _make(source)
+        return self.code[slot] if make is None else f"{self._name('make', make)}({self.code[slot]})"
 
     def _miss(self, outputs: str = "") -> str:
         """Hand over to the general program before this step, or after its network has returned `outputs`."""
         alive = [s for s in self.code if s not in self.rows and (s in self.kept or self.last.get(s, -1) >= self.place)]
-        table: list[tuple[int, Callable[[Any], Any] | None]] = []
-        for slot in alive:
-            source = self.sources.get(slot)
-            if isinstance(source, Parameters):
-                table.append((slot, source.make))
-            else:
-                table.append((slot, None))
-        self.handed[self.place] = table
-        values = [self._whole(s) if isinstance(self.sources.get(s), FamilyBound) else self.code[s] for s in alive]
-        return f"return {self.place}, ({outputs and outputs + ','}), ({''.join(value + ', ' for value in values)})"
+        self.handed[self.place] = [(slot, _make(self.sources.get(slot))) for slot in alive]
+        return f"return {self.place}, ({outputs and outputs + ','}), ({''.join(self.code[s] + ', ' for s in alive)})"
 
     def _tensor_guard(self, code: str, shape: Shape, dtype: torch.dtype) -> str:
         shape_name, dtype_name = self._name("shape", torch.Size(shape)), self._name("dtype", dtype)
@@ -321,3 +310,8 @@ class Writer:
         self._line(f"{local} = {self._name('spread', spread)}({rows}, {batch})" if batch and not whole else f"{local} = {rows}")
         self.code[step.out] = local
         return True
+
+
+def _make(source: Parameters | FamilyBound | None) -> Callable[[Any], Any] | None:
+    """From parameters to their distribution; a new one in every run, as it remembers what it has computed of them."""
+    return source.make if isinstance(source, Parameters) else None if source is None else maker(source)
