@@ -189,6 +189,24 @@ def test_network_that_always_returned_that(change: str, general: Callable[[], No
     assert torch.equal(found, loss.eval(values))
 
 
+@pytest.mark.parametrize("returned", [Tensor, tuple, dict])
+def test_one_row_of_a_family_with_parameters_left_out(returned: type, general: Callable[[], None]) -> None:
+    """What stands for them has the shape (1, 1), as what the network returns has."""
+    torch.manual_seed(0)
+    net = nn.Linear(1, 1)
+
+    def df(x: Tensor) -> Any:
+        first = F.softplus(net(x)) + 1
+        return {Tensor: first, tuple: (first,), dict: {"df": first}}[returned]
+
+    loss = -log(pf.StudentT("p(y | x)", df)).mean()
+    values = {"x": torch.ones(1, 1), "y": torch.ones(1, 1)}
+    warm(loss, values)
+    found = loss.eval(values)
+    general()
+    assert torch.equal(found, loss.eval(values))
+
+
 def test_constants_are_read_in_every_run() -> None:
     torch.manual_seed(0)
     pz = prior()

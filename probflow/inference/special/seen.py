@@ -26,7 +26,13 @@ class Parameters:
     extra: int
     event: Shape
     form: type
-    """What the network returned: dict, tuple, or one Tensor."""
+    """See `form_of`."""
+
+
+def form_of(outputs: Any, bound: Any) -> type:
+    """What a network returned: dict, tuple, or one Tensor; `object` where the distribution has parameters besides."""
+    count = 1 if isinstance(outputs, Tensor) else len(outputs)
+    return type(outputs) if isinstance(bound, FamilyBound) and len(bound.params) == count else object
 
 
 def seen(value: Any, form: type = dict) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from probflow.checks import LENIENT, compiling
 from probflow.distributions.binders import FromNetwork
-from probflow.inference.special.seen import seen
+from probflow.inference.special.seen import form_of, seen
 from probflow.inference.special.writer import Specialised, Writer
 from probflow.inference.steps import Read, Step
 
@@ -86,8 +86,8 @@ class Specialist:
             if isinstance(step.run, FromNetwork):
                 flat, front = step.run.folded(arguments)
                 outputs = step.run.network(*flat)
-                form = type(outputs)
                 slots[step.out] = step.run.finish(outputs, arguments, flat, front)
+                form = form_of(outputs, slots[step.out])
                 del outputs
             else:
                 slots[step.out] = step.run(*arguments)
