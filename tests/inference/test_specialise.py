@@ -207,6 +207,14 @@ def test_one_row_of_a_family_with_parameters_left_out(returned: type, general: C
     assert torch.equal(found, loss.eval(values))
 
 
+def test_one_of_two_batches_is_empty() -> None:
+    torch.manual_seed(0)
+    apart, p = KL(encoder(), prior()).mean(), pf.Exponential("p(u)", rate=1.0, features_shape=2)
+    loss, values = apart - log(p).sum(), {**data(5), "u": torch.zeros(0, 2)}
+    assert warm(loss, values)
+    assert torch.equal(loss.eval(values), apart.eval(values))
+
+
 def test_constants_are_read_in_every_run() -> None:
     torch.manual_seed(0)
     pz = prior()

@@ -289,7 +289,7 @@ class Writer:
     def _check_value(self, source: Parameters | FamilyBound, op: Density, value: int) -> None:
         """Look whether a value from outside is in the support."""
         support, code = source.family.support, self.code[value]
-        if not op.check or not isinstance(support, Domain) or support.contagious:
+        if not op.check or not isinstance(support, Domain) or support.contagious or math.prod(self.fixed[value]) == 0:
             return
         if support.glance is not None:
             self._line(f"if not {self._name('inside', support.glance)}({code}): {self._miss()}")
