@@ -273,11 +273,30 @@ def test_a_program_that_never_fits_is_given_up() -> None:
     torch.manual_seed(0)
     net = Changing()
     loss, values = divergence(net), data(5)
-    known = warm(loss, values)
+    assert warm(loss, values)
     net.change = "one row"
-    for _ in range(specialist.PATIENCE + specialist.RUNS):
-        loss.eval(values)
+    known = warm(loss, values, specialist.PATIENCE + specialist.RUNS)
     assert all(program.misses == 0 for program in known)  # of the new one "q(z|x)" is called as in the general program
+
+
+def test_given_up_while_its_own_network_evaluates_it() -> None:
+    torch.manual_seed(0)
+    net = Changing()
+    loss, values = divergence(net), data(5)
+    assert warm(loss, values)
+    net.change = "one row"
+    loss.eval(values)
+    inside: list[Tensor] = []
+
+    def evaluate(*_: Any) -> None:
+        if len(inside) % 2 == 0:  # not again inside
+            inside.append(torch.zeros(()))
+            inside.append(loss.eval(values))
+
+    net.register_forward_pre_hook(evaluate)
+    for _ in range(specialist.PATIENCE):
+        assert loss.eval(values).isfinite()
+    assert len(inside) == 2 * specialist.PATIENCE
 
 
 def test_shapes_that_change_all_the_time() -> None:

@@ -50,7 +50,7 @@ class Specialist:
         """The general program from a failed guard on; `outputs` holds what the network of its step has returned already."""
         program.misses += 1
         if program.misses >= PATIENCE:
-            self.known.remove(program)
+            self.known = [other for other in self.known if other is not program]  # perhaps gone: a network may evaluate the loss
         slots: list[Any] = [None] * self.size
         for slot, rows in program.rows.items():
             slots[slot] = rows
@@ -99,4 +99,4 @@ class Specialist:
         rows = {slot: slots[slot] for slot in self.sizes}
         program = Writer(self.reads, self.steps, self.kept, self.size, found, rows).program()
         if program is not None:
-            self.known.insert(0, program)
+            self.known = [program, *self.known]
