@@ -15,7 +15,7 @@ import probflow as pf
 from probflow import KL, E, Loss, errors, log
 from probflow.inference.evaluate import program_for
 from probflow.inference.special import specialist
-from tests.inference.compiled_registry import BAD, LOSSES, D, Z, batch, decoder, encoder, prior, vae
+from tests.inference.compiled_registry import BAD, LOSSES, D, Net, Z, batch, decoder, encoder, prior, vae
 
 DIRECT = [
     "VAE",
@@ -332,6 +332,27 @@ class Counting(nn.Module):
         self.good -= 1
         logits = self.net(x)
         return {"loc": logits if self.good >= 0 else logits / 0, "scale": torch.ones_like(logits)}
+
+
+class Asking(nn.Module):
+    """A network that asks a density of its own for a number, and does without it where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.density = Net(D, loc=Z, scale=Z), pf.Normal("r(y)", loc=0.0, scale=1.0, features_shape=1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        asked = self.density.log_prob({"y": torch.full((len(x), 1), float("nan"))})
+        params = self.net(x)
+        return {**params, "loc": params["loc"] + asked.nan_to_num(0.5).unsqueeze(1)}
+
+
+def test_networks_are_called_as_in_the_general_program() -> None:
+    torch.manual_seed(0)
+    loss, values = KL(pf.Normal("q(z | x)", Asking()), prior()).mean(), data(5)
+    first = loss.eval(values)
+    assert warm(loss, values)
+    assert torch.equal(loss.eval(values), first)
 
 
 def test_infinite_result_is_looked_into() -> None:

@@ -20,9 +20,6 @@ from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, sprea
 from probflow.inference.special.seen import Parameters, maker
 from probflow.inference.steps import Read, Step
 
-_HARMLESS = frozenset({"combine", "reduce", "average", "item", "constant", "align", "sum"})
-"""Kinds of ops that look at no parameters and no data."""
-
 
 @dataclass
 class Specialised:
@@ -56,7 +53,6 @@ class Writer:
         self.last = {slot: place for place, step in enumerate(steps) for slot in step.args}
         self.place = 0
         self.direct = 0
-        self.strict = False
 
     def program(self) -> Specialised | None:
         """The whole; None where it would not differ from the general program."""
@@ -76,10 +72,8 @@ class Writer:
         if not self.direct:
             return None
         size, kept = self.size, sorted(slot for slot in self.kept if slot in self.code)
-        body = [f"    {line}" for line in self.lines]
-        if self.strict:
-            self.names["LENIENT"] = LENIENT
-            body = ["    with LENIENT:", *(f"    {line}" for line in body)]
+        self.names["LENIENT"] = LENIENT  # for networks too: what they evaluate themselves is the same in every run
+        body = ["    with LENIENT:", *(f"        {line}" for line in self.lines)]
         body += [f"    s = [None] * {size}", *(f"    s[{slot}] = {self._whole(slot)}" for slot in kept), "    return s"]
         head = f"def run(values, {', '.join(f'{name}={name}' for name in self.names)}):"
         names = dict(self.names)
@@ -165,7 +159,6 @@ class Writer:
         arguments = [self._whole(slot) for slot in step.args]
         local = self.code[step.out] = f"v{step.out}"
         self._line(f"{local} = {self._name('f', step.run)}({', '.join(arguments)})")
-        self.strict |= step.kind not in _HARMLESS
 
     def _from_network(self, step: Step, op: FromNetwork) -> bool:
         seen, origin = self.seen[step.out], op.origin
@@ -219,7 +212,6 @@ class Writer:
                     self._line(f"if not ({part}.detach() if {part}.requires_grad else {part}).amin().item() > 0: {miss}")
                 else:
                     self._line(f"{self._name('check', op.origin._check_domain)}({name!r}, {part})")
-                    self.strict = True
 
     def _constants(self, step: Step, op: Constants) -> bool:
         bound, buffers = self.seen[step.out], op.origin._buffers
