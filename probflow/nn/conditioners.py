@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from probflow.errors import ArgumentError
 
@@ -25,13 +26,20 @@ def zero_(layer: nn.Module) -> nn.Module:
     return layer
 
 
+class OverwritingReLU(nn.ReLU):
+    """max(0, x) in the memory of x; not of a view, which autograd forbids where a layer has a backward hook."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(input, inplace=self.inplace and not torch.compiler.is_compiling() and not input._is_view())
+
+
 def behind(activation: Callable[[], nn.Module]) -> nn.Module:
     """An activation behind a layer of ours, whose result nobody else reads: ReLU writes over it, which saves a pass over memory.
 
     >>> behind(nn.ReLU), behind(nn.SiLU)
-    (ReLU(inplace=True), SiLU())
+    (OverwritingReLU(inplace=True), SiLU())
     """
-    return nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
+    return OverwritingReLU(inplace=True) if activation is nn.ReLU else activation()
 
 
 class DenseConditioner(nn.Module):
