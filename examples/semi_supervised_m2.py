@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--validation", type=int, default=1000, help="training images held out, to choose these options by")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--z", type=int, default=8)
-    parser.add_argument("--alpha", type=float, default=100.0, help="weight of the classifier's own term, eq. 9")
+    parser.add_argument("--alpha", type=float, default=300.0, help="weight of the classifier's own term, eq. 9")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--alone-steps", type=int, default=300, help="steps of the classifier that has the labels alone")
     parser.add_argument("--seeds", type=int, default=1)

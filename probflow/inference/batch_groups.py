@@ -89,9 +89,13 @@ def grouped(
     return steps, groups, {slot: size for slot, size in batch_of.items() if size != BATCH}
 
 
-def where_they_meet(steps: Sequence[Step], reads: Sequence[Read], sizes: Mapping[int, int]) -> str:
+def where_they_meet(
+    steps: Sequence[Step], reads: Sequence[Read], batched_numbers: frozenset[str], sizes: Mapping[int, int]
+) -> str:
     """The first step that brings rows of different batch sizes together; `sizes`: slot of a variable -> its batch size."""
-    found, known = _Meetings(reads, frozenset(), {}), dict(sizes)  # known: a root's size
+    given = (step for step in steps if step.kind == "params" and step.info and step.info.about[0].fixed_batch is not None)
+    fixed = {step.text: Fixed(step.info.about[0].fixed_batch, step.out) for step in given if step.info}
+    found, known = _Meetings(reads, batched_numbers, fixed), dict(sizes)  # known: a root's size
     for step in steps:
         roots = {found.root(found.source[slot]) for slot in step.args if slot in found.rows}
         mine = {known[root] for root in roots if root in known}

@@ -97,7 +97,8 @@ class Inputs(PartOfPlan):
             sizes = {
                 r.slot: values[r.name].shape[r.lead] for r in group.reads if not r.number and r.lead < values[r.name].dim()
             }
-            place = f"\nThey meet in {where_they_meet(self.steps, self.reads, sizes)}."
+            numbers = frozenset(r.name for r in self.numbers if isinstance(values.get(r.name), Tensor) and values[r.name].dim())
+            place = f"\nThey meet in {where_they_meet(self.steps, self.reads, numbers, sizes)}."
         return (
             f"{self.formula}: the batch sizes differ.\n{shapes}\n"
             f"Dimension 0 of every variable is the batch; a single data point is x[None].{place}{self._apart()}"

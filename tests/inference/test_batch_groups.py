@@ -252,6 +252,17 @@ def test_sizes_that_differ_further_down() -> None:
         ((f + g).mean() + (f - log(prior("p(w)", 2))).mean()).eval(values)
 
 
+def test_sizes_that_differ_through_a_number_per_row_or_given_values() -> None:
+    values = {"x": torch.zeros(4, 2), "y": torch.zeros(7, 2), "w": torch.rand(4)}
+    f, g, w = log(prior("p(x)", 2)), log(prior("p(y)", 2)), Parameter("w")
+    with pytest.raises(ShapeError, match=r"They meet in w \* log p\(y\)\.$"):
+        ((w * f).mean() + (w * g).mean()).eval(values)
+    q, q_y = (pf.Normal(f"q(z | {name})", loc=name, scale=1.0) for name in ("x", "y"))
+    p = pf.Normal("p(z | c)", loc="c", scale=1.0).given(c=torch.zeros(4, 2))
+    with pytest.raises(ShapeError, match=r"They meet in KL\[q\(z\|y\) \|\| p\(z\)\]\.$"):
+        (KL(q, p).mean() + KL(q_y, p).mean()).eval(values)
+
+
 def test_terms_that_meet_before_the_mean_must_fit() -> None:
     a, b, _ = m2_terms()
     with pytest.raises(ShapeError) as caught:
