@@ -301,12 +301,29 @@ def test_given_up_while_its_own_network_evaluates_it() -> None:
 
 def test_shapes_that_change_all_the_time() -> None:
     torch.manual_seed(0)
-    loss = vae()
-    for size in range(1, 12):
-        warm(loss, data(size))
-    special = program_for(loss, data(1))._special
+    loss = KL(encoder(), prior()).mean()
+    for size in range(1, 200):
+        loss.eval({"x": torch.zeros(size, D)})
+    special = program_for(loss)._special
     assert len(special.known) == specialist.MOST
-    assert loss.eval(data(20)).isfinite()
+    assert special.made <= specialist.MOST + 6  # 3, 6, 12, ... runs for each one more
+
+
+def test_a_loop_after_many_other_shapes() -> None:
+    torch.manual_seed(0)
+    loss = KL(encoder(), prior()).mean()
+    special = program_for(loss)._special
+    for size in range(1, 6):
+        warm(loss, data(size))
+    made = special.made
+    assert made == specialist.MOST  # none for the fifth yet
+    warm(loss, data(5), specialist.RUNS)
+    assert special.made == made + 1 and len(special.known) == specialist.MOST
+    first, *others = special.known
+    loss.eval(data(5))
+    assert special.known == [first, *others] and special.waited == 0
+    loss.eval(data(3))
+    assert special.waited == 0 and special.known[1] is first  # those that ran last are in front
 
 
 def test_dtype_and_autocast() -> None:

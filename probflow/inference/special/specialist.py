@@ -15,7 +15,8 @@ from probflow.inference.steps import Read, Step
 RUNS = 3
 """So many runs with values of new shapes before a program is made for them."""
 MOST = 4
-"""So many are kept; a loss whose shapes change all the time stays with the general program."""
+"""So many are kept, those that ran last; each one after them is waited for twice as long, so that a loss whose shapes change all
+the time stays with the general program."""
 PATIENCE = 8
 """So many failed guards in a row before a specialised program is given up."""
 
@@ -36,15 +37,21 @@ class Specialist:
 
     def __call__(self, values: Mapping[str, Any]) -> list[Any] | None:
         """All kept slots, or None: no program for values like these."""
-        for program in self.known:
+        for place, program in enumerate(self.known):
             found = program.run(values)
             if found is None:
                 continue
             if found.__class__ is list:
                 program.misses = 0
+                if place:
+                    self.known = [program, *self._without(program)]
                 return found
             return self._go_on(program, *found)
         return None
+
+    def _without(self, program: Specialised) -> list[Specialised]:
+        """The others; `program` is perhaps gone already, as a network may evaluate the loss."""
+        return [other for other in self.known if other is not program]
 
     def _go_on(self, program: Specialised, place: int, outputs: tuple[Any, ...], handed: tuple[Any, ...]) -> list[Any]:
         """The general program from a failed guard on; `outputs` holds what the network of its step has returned already."""
@@ -71,10 +78,8 @@ class Specialist:
 
     def due(self) -> bool:
         """Whether this run of the general program should be watched, for a specialised one."""
-        if self.made == MOST:
-            return False
         self.waited += 1
-        return self.waited >= RUNS and not compiling()
+        return self.waited >= RUNS << max(0, self.made - MOST + 1) and not compiling()
 
     def watch(self, slots: list[Any]) -> None:
         """Run the general program, and make a specialised one of what is seen."""
@@ -101,4 +106,4 @@ class Specialist:
         rows = {slot: slots[slot] for slot in self.sizes}
         program = Writer(self.reads, self.steps, self.kept, self.size, found, rows).program()
         if program is not None:
-            self.known = [program, *self.known]
+            self.known = [program, *self.known[: MOST - 1]]
