@@ -189,6 +189,8 @@ def _tensor_differences(own: Mapping[str, Any], other: Mapping[str, Any], label:
         elif isinstance(value, Tensor) and value.shape != other[name].shape:
             shape = shape_text(other[name].shape)
             yield f"{label}{name} has shape {shape_text(value.shape)} in the model and {shape} in the checkpoint"
+        elif isinstance(value, Tensor) and value.dtype != other[name].dtype:
+            yield f"{label}{name} is {value.dtype} in the model and {other[name].dtype} in the checkpoint"
 
 
 def _optimizer_differences(model: Model, saved: State) -> Iterator[str]:

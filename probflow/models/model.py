@@ -220,25 +220,36 @@ class Model:
         """
         return fitting.fit(self, data, epochs, validation, callbacks, checkpoint, resume, progress)
 
-    def to(self, device: torch.device | str) -> Model:
-        """Moves the weights of the loss, and what the optimizer keeps of them, to `device`; gives this model.
+    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> Model:
+        """Moves the weights of the loss, and what the optimizer keeps of them, to a device, a dtype, or both; gives this model.
 
-        `fit` moves its batches there by itself; for `train` and `test` move the values: ``{"x": x.to(device)}``.
+        `fit` moves its batches to the device by itself; for `train` and `test` move the values: ``{"x": x.to(device)}``. A dtype is
+        for the weights alone: the data must have it too, ``{"x": x.double()}``.
+
+        Errors: `ModelError` for a dtype that is not of floating-point numbers.
 
         >>> from probflow.distributions import Normal
         >>> from probflow.losses import LogProb
         >>> model = Model((-LogProb(Normal("p(x)", loc=nn.Parameter(torch.zeros(2)), scale=1.0))).mean())
         >>> model.to("cpu") is model
         True
+        >>> model.to(torch.float64).train({"x": torch.ones(5, 2).double()}).dtype
+        torch.float64
         """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None and not dtype.is_floating_point:
+            raise ModelError(f"Model.to: weights are floating-point numbers, such as torch.float64, got {dtype}.")
         for root in self._test_roots:
-            root.to(device)
+            root.to(device=device, dtype=dtype)
         for scalar in (*coefficients(self.loss), *coefficients(self.test_loss)):
-            scalar.data = scalar.data.to(device)
+            scalar.data = scalar.data.to(device=device, dtype=dtype)
         for weight, state in self.optimizer.state.items():
             for name, value in state.items():
-                # a counter of steps lies on the CPU unless the optimizer put it beside the weight
-                if isinstance(value, Tensor) and (value.dim() or self.optimizer.defaults.get("fused")):
+                # as in torch's load_state_dict: the counter of steps stays in float32, and on the CPU unless the optimizer is fused
+                if isinstance(value, Tensor) and name != "step":
+                    state[name] = value.to(weight.device, weight.dtype if value.is_floating_point() else None)
+                elif isinstance(value, Tensor) and self.optimizer.defaults.get("fused"):
                     state[name] = value.to(weight.device)
         return self
 

@@ -272,6 +272,20 @@ def test_a_checkpoint_of_another_model_lists_the_differences(make, tmp_path):
         model_of(make(), KL(wide.q, wide.prior).mean()).load(tmp_path / "model.pt")
 
 
+def test_a_checkpoint_of_another_precision_is_not_rounded(make, tmp_path):
+    model, other = model_of(make()), model_of(make())
+    model.to(torch.float64).save(tmp_path / "model.pt")
+    other.to(torch.float32)
+    before = everything(other)
+    with pytest.raises(
+        CheckpointError, match=r"net.0.weight is torch.float32 in the model and torch.float64 in the checkpoint"
+    ):
+        other.load(tmp_path / "model.pt")
+    assert everything(other) == before
+    other.to(torch.float64).load(tmp_path / "model.pt")
+    assert everything(other) == everything(model)
+
+
 def test_a_checkpoint_of_other_trained_weights(make, tmp_path):
     with pytest.warns(UserWarning):
         some = make()

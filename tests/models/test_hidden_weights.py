@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import probflow as pf
 from probflow import KL, E, log
 from probflow.data import Batches
+from probflow.errors import ModelError
 from probflow.models import Model
 
 net = nn.Linear(2, 3)
@@ -119,3 +120,26 @@ def test_a_model_moves_and_goes_on() -> None:
     before = [w.clone() for w in model.loss.parameters()]
     model.train({"x": x})
     assert any(not torch.equal(a, b) for a, b in zip(before, model.loss.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.Adam, torch.optim.SGD], ids=["default", "Adam", "SGD"])
+def test_a_model_in_training_goes_on_in_float64(optimizer: type[torch.optim.Optimizer] | None) -> None:
+    torch.manual_seed(0)
+    scale = nn.Parameter(torch.tensor(1.5))
+    options = {"lr": 0.1} | ({"momentum": 0.9} if optimizer is torch.optim.SGD else {})
+    model = Model(scale * loss_of(nn.Sequential(nn.Linear(2, 3), Named())), optimizer=optimizer, optimizer_params=options)
+    x = torch.rand(4, 3).round()
+    model.to(torch.float32).train({"x": x.float()})
+    assert model.to(torch.float64) is model
+    assert model.train({"x": x.double()}).dtype == torch.float64
+    assert scale.dtype == torch.float64 and all(w.dtype == torch.float64 for w in model.loss.parameters())
+    moments = [v for state in model.optimizer.state.values() for v in state.values() if torch.is_tensor(v) and v.dim()]
+    assert moments and all(v.dtype == torch.float64 for v in moments)
+    assert model.to("cpu", torch.float32).train({"x": x.float()}).dtype == torch.float32
+
+
+def test_weights_are_no_integers() -> None:
+    model = Model(loss_of(nn.Sequential(nn.Linear(2, 3), Named())))
+    with pytest.raises(ModelError, match="floating-point numbers, such as torch.float64, got torch.int64"):
+        model.to(torch.int64)
+    assert all(w.is_floating_point() for w in model.loss.parameters())
