@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from probflow.graph.factor_graph import arrows
+from probflow.inference.estimators.states import EVERY_STATE, FEW_STATES
 
 if TYPE_CHECKING:
     from probflow.inference.program import Program, Read
+    from probflow.inference.steps import Step
 
 HIDDEN = ("item", "align", "constant")
 """Kinds that move data without computing: they are not listed."""
@@ -29,13 +31,20 @@ def listed(program: Program) -> str:
         rows.append(("read", "; ".join(", ".join(read.name for read in reads) for reads in groups), shapes, several))
     for step in program.steps:
         if step.kind not in HIDDEN:
-            rows.append((step.kind, step.text, seen[step.out].text if seen else "", step.note))
+            rows.append((step.kind, step.text, seen[step.out].text if seen else "", _note(step, program)))
     width, wide = (max((len(row[place]) for row in rows), default=0) for place in (1, 2))
     lines = [f"plan of {program.formula}"]
     for number, (kind, text, shape, note) in enumerate(rows, start=1):
         column = f"  {shape:<{wide}}" if wide else ""
         lines.append(f"  {number:>2}  {kind:<9} {text:<{width}}{column}  {note}".rstrip())
     return "\n".join(lines)
+
+
+def _note(step: Step, program: Program) -> str:
+    """What a step says of itself; how many states a variable has shows in its parameters, that is, with values only."""
+    if step.note == EVERY_STATE and program.example is None:
+        return f"{step.note} (drawn if more than {FEW_STATES})"
+    return step.note
 
 
 def _read_groups(program: Program) -> list[Sequence[Read]]:
@@ -61,7 +70,7 @@ def data_flow(program: Program) -> nx.DiGraph[str | int]:
             sources[step.out] = below
             continue
         number += 1
-        graph.add_node(number, kind=step.kind, text=step.text, note=step.note, shape=shapes.get(step.out, ""))
+        graph.add_node(number, kind=step.kind, text=step.text, note=_note(step, program), shape=shapes.get(step.out, ""))
         graph.add_edges_from((node, number) for node in below)
         sources[step.out] = (number,)
     return graph

@@ -15,7 +15,7 @@ from probflow.distributions.bound import Bound
 from probflow.errors import LossError
 from probflow.inference.axes import Axes, Axis, Slot, align, align_bound, missing_depths, union, widen
 from probflow.inference.batch_groups import Fixed, grouped, row_sources
-from probflow.inference.estimators import FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
+from probflow.inference.estimators import EVERY_STATE, FEW_STATES, MANY_STATES, MOST_STATES, Sampler, TooManyStates, choose
 from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
 from probflow.inference.ops import Density, Draw, Item
 from probflow.inference.program import BATCH, Info, Program, Read, Step, needed
@@ -347,7 +347,7 @@ class Planner:
             run,
             union((axis,), bound.axes),
             text=", ".join(factor.var),
-            note="every state, summed exactly",
+            note=f"{EVERY_STATE}, as asked" if asked else EVERY_STATE,
             about=(factor,),
         )
         new = dict(env.bound)

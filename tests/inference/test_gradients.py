@@ -249,6 +249,19 @@ def test_estimators_that_do_not_exist() -> None:
         E(wide, estimator="enumerate")[s].eval({"x": x[:3]})
 
 
+def test_a_plan_without_values_does_not_promise_a_sum_over_too_many_states() -> None:
+    bits = pf.Bernoulli("q(y|x)", lambda x: {"logits": x[:, None].expand(-1, 20)})
+    few = E(pf.Bernoulli("q(y|x)", lambda x: {"logits": x}))[s]
+    for loss in (E(bits)[s], few):
+        assert "every state, summed exactly (drawn if more than 128)" in str(loss.plan())
+        assert "(drawn if more than 128)" in next(note for _, note in loss.plan().graph.nodes(data="note") if "every" in note)
+    assert "every state" not in str(E(bits)[s].plan({"x": x[:3]}))
+    assert str(few.plan({"x": x[:3]})).splitlines()[3].endswith("every state, summed exactly")
+    assert "drawn if" not in few.plan({"x": x[:3]}).to_python()
+    asked = E(pf.Bernoulli("q(y|x)", lambda x: {"logits": x}), estimator="enumerate")[s]
+    assert "every state, summed exactly, as asked" in str(asked.plan())
+
+
 def test_the_plan_says_which() -> None:
     coin = pf.Bernoulli("q(y|x)", lambda x: {"logits": x})
     many = pf.Bernoulli("q(y|x)", lambda x: {"logits": x[:, None].expand(-1, 20)})

@@ -14,6 +14,9 @@ MANY_STATES = 4096
 MOST_STATES = 65536
 """Where estimator="enumerate" asks for the sum."""
 
+EVERY_STATE = "every state, summed exactly"
+"""What a plan says of such a sum."""
+
 
 class TooManyStates(Exception):
     """Raised by a running program: this factor turned out too large to sum over; it is planned again as a draw."""
