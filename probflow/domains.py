@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,6 +31,15 @@ class Domain:
     """A cheaper check on the CPU that may let infinities pass: for evaluations that look at the result as well."""
     contagious: bool = False
     """Whether an element outside makes every log-density it enters NaN or infinite, so that the result betrays it."""
+    made: tuple[Callable[..., Domain], tuple[object, ...]] | None = field(default=None, repr=False, compare=False)
+    """The function that made it and its arguments, where it is not one of those below."""
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Pickled, and copied, as what it was made from: a transform keeps its domains, and their functions have no names."""
+        if self.made is not None:
+            return self.made
+        name = next((name for name, value in globals().items() if value is self), None)
+        return super().__reduce__() if name is None else name
 
     def require(self, tensor: Tensor, complain: Callable[[str], Exception]) -> None:
         """Raise ``complain(offender)`` when `tensor` has an element outside this domain; "offender" says which and where."""
@@ -85,15 +95,22 @@ def _tolerance(tensor: Tensor) -> float:
 def interval(low: float, high: float, text: str | None = None, *, open_low: bool = False, open_high: bool = False) -> Domain:
     """Numbers from `low` to `high`; each end may be left out."""
     brackets = "(" if open_low else "[", ")" if open_high else "]"
+    return _interval(low, high, text or f"{brackets[0]}{low:g}, {high:g}{brackets[1]}", open_low, open_high)
+
+
+@cache
+def _interval(low: float, high: float, text: str, open_low: bool, open_high: bool) -> Domain:
+    """One object for each: an unpickled interval equals the one that it was made from."""
 
     def holds(t: Tensor) -> Tensor:
         return (t > low if open_low else t >= low) & (t < high if open_high else t <= high)
 
     return Domain(
-        text=text or f"{brackets[0]}{low:g}, {high:g}{brackets[1]}",
+        text=text,
         holds=holds,
         reduce=lambda t: (~holds(t)).sum(),
         accept=lambda count: count == 0,
+        made=(_interval, (low, high, text, open_low, open_high)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from probflow.transforms.slice import NoiseMap
 from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
 
 
+@cache
 def integers(levels: int) -> Domain:
     """The integers 0 ... levels - 1, also as floating-point numbers."""
 
@@ -27,6 +29,7 @@ def integers(levels: int) -> Domain:
         reduce=lambda t: (~holds(t)).sum(),
         accept=lambda count: count == 0,
         hint="pixels scaled to [0, 1] have to be multiplied, and rounded, back",
+        made=(integers, (levels,)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -172,6 +173,10 @@ def test_saves_loads_and_copies(case: Case) -> None:
 
     expected = value(transform)
     assert_close(value(copy.deepcopy(transform)), expected)
+    if type(transform).__module__.startswith("probflow"):
+        for whole in (transform, transform.inv):  # a pickle keeps the domains as well
+            again = pickle.loads(pickle.dumps(whole))
+            assert (again.domain, again.codomain) == (whole.domain, whole.codomain)
     buffer = io.BytesIO()
     torch.save(transform.state_dict(), buffer)
     buffer.seek(0)
