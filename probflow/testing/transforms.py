@@ -7,18 +7,20 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions.transforms import Transform as TorchTransform
 
 from probflow import domains
 from probflow.errors import ArgumentError
 from probflow.testing.report import Report, hold
 from probflow.testing.transform_laws import LAWS, Subject
 from probflow.transforms import Transform
+from probflow.transforms.torch_transform import as_transform
 
 ROWS = 5
 
 
 def check_transform(
-    transform: Transform,
+    transform: Transform | TorchTransform,
     z: Tensor | None = None,
     context: Tensor | None = None,
     *,
@@ -28,7 +30,7 @@ def check_transform(
     without: Sequence[str] = (),
     seed: int = 0,
 ) -> Report:
-    """Hold a transform to the laws of its kind; gives a table of what was found, to be printed.
+    """Hold a transform, or one of ``torch.distributions``, to the laws of its kind; gives a table of what was found, to be printed.
 
     The laws: *shapes*; *round trip* (each direction undoes the other, and their log-determinants are opposite); *log-determinant*
     (that of the Jacobian by automatic differentiation, in both directions); *rows* (no row of a batch influences another); *batches*
@@ -48,8 +50,7 @@ def check_transform(
     >>> print(check_transform(Coupling(4, context=2, hidden=(8,)), context=torch.randn(5, 2))["log-determinant"].checked)
     True
     """
-    if not isinstance(transform, Transform):
-        raise ArgumentError(f"check_transform takes a Transform, got a {type(transform).__name__}.")
+    transform = as_transform(transform)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         z = _inputs(transform, context) if z is None else z

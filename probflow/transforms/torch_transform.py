@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform as TorchTransform_
 
@@ -19,6 +19,8 @@ _DOMAINS: tuple[tuple[object, Domain], ...] = (
     (constraints.nonnegative, domains.nonnegative),
     (constraints.unit_interval, domains.open_unit_interval),
 )
+
+OWN = "\nFor one of your own derive from Transform: _forward_and_logdet and _inverse_and_logdet take the place of forward."
 
 
 class TorchTransform(Transform):
@@ -79,6 +81,7 @@ def as_transform(value: object) -> Transform:
     raise ArgumentError(
         "A transform is a probflow.transforms.Transform or one of torch.distributions.transforms, "
         f"got {value.__name__ if isinstance(value, type) else 'a ' + type(value).__name__}{hint}."
+        f"{OWN if isinstance(value, nn.Module) else ''}"
     )
 
 

@@ -79,10 +79,12 @@ class Transform(nn.Module):
     @abstractmethod
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         """f(z) and log|det ∂f/∂z|; shapes are checked."""
+        raise self._lacks("_forward_and_logdet(self, z, context)")
 
     @abstractmethod
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         """f⁻¹(x) and log|det ∂f⁻¹/∂x|; shapes are checked."""
+        raise self._lacks("_inverse_and_logdet(self, x, context)")
 
     # ------------------------------------------------------------------ the map
 
@@ -192,6 +194,12 @@ class Transform(nn.Module):
                 f"({', '.join(map(str, (value.shape[0], *self.context)))}{'' if self.context else ','})."
             )
         return context
+
+    def _lacks(self, method: str) -> ArgumentError:
+        return ArgumentError(
+            f"{self._title()} has no {method}.\nA transform of your own defines _forward_and_logdet and _inverse_and_logdet; "
+            "each returns the value and the log-determinant of its direction."
+        )
 
     def _title(self) -> str:
         return type(self).__name__

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transforms.registry import CASES, Case
 
+import probflow as pf
 from probflow import testing
 from probflow.errors import ArgumentError, BrokenLaw
 from probflow.transforms import Affine, Exp, Transform
@@ -165,3 +166,36 @@ def test_the_library_passes(case: Case) -> None:
     torch.manual_seed(0)
     testing.check_transform(case.make(), case.z(), case.c(), spread=case.spread, tolerance=case.tolerance, exempt=case.exempt,
                             without=["copies"])  # fmt: skip
+
+
+def test_a_transform_of_torch_obeys_the_laws() -> None:
+    report = pf.testing.check_transform(torch.distributions.transforms.ExpTransform(), torch.randn(4, 3))
+    assert report["log-determinant"].checked
+
+
+def test_a_module_is_told_what_a_transform_is() -> None:
+    for use in (pf.testing.check_transform, lambda module: pf.Flow(pf.Normal("p(z)", loc=0.0, scale=1.0), [module], "p(x)")):
+        with pytest.raises(
+            ArgumentError, match="got a Linear.\nFor one of your own derive from Transform: _forward_and_logdet"
+        ):
+            use(nn.Linear(2, 2))
+    with pytest.raises(ArgumentError, match=r"got a int.$"):
+        pf.testing.check_transform(3)
+
+
+def test_a_missing_direction_is_named() -> None:
+    class Up(pf.transforms.Transform):
+        def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+            return z + 1, torch.zeros_like(z)
+
+    class Nothing(pf.transforms.Transform):
+        def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return z + 1
+
+    z = torch.zeros(3, 2)
+    with pytest.raises(ArgumentError, match=r"Up has no _inverse_and_logdet\(self, x, context\)"):
+        Up().inverse_and_logdet(Up()(z))
+    with pytest.raises(ArgumentError, match=r"Nothing has no _forward_and_logdet\(self, z, context\)"):
+        Nothing().forward_and_logdet(z)
+    with pytest.raises(BrokenLaw, match="A transform of your own defines _forward_and_logdet and _inverse_and_logdet"):
+        pf.testing.check_transform(Nothing(), z)
