@@ -15,6 +15,7 @@ from probflow.distributions import Distribution, Flow
 from probflow.errors import ArgumentError, ShapeError
 from probflow.transforms import Compose
 from probflow.viz._matplotlib import new_axes, new_panels
+from probflow.viz.conditions import conditions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,12 +54,13 @@ def log_density_grid(p: Distribution, values: Values | None = None, window: Wind
     """
     if len(p.var) != 1:
         raise ArgumentError(f"A density on the plane is one of one variable, got {', '.join(p.var)}. Ask for its marginal.")
+    rows_of = conditions(p, values, "log_density_grid")
     left, right, bottom, top = window
     weight = next(p.parameters(), torch.empty(0))
     across = left + (right - left) * (torch.arange(resolution, device=weight.device) + 0.5) / resolution
     up = bottom + (top - bottom) * (torch.arange(resolution, device=weight.device) + 0.5) / resolution
     points = torch.cartesian_prod(up, across).flip(1)
-    known = {} if values is None else {n: v.expand(resolution, *v.shape[1:]) for n, v in values.items()}
+    known = {n: v.expand(resolution, *v.shape[1:]) for n, v in rows_of.items()}
     with torch.no_grad():  # a row of pixels at a time: memory stays bounded
         rows = [p.log_prob({**known, p.var[0]: row}) for row in points.split(resolution)]
     return torch.stack(rows).cpu()
@@ -87,6 +89,7 @@ def density(
     >>> axes.get_title()
     'p(x)'
     """
+    conditions(p, values, "density")
     ax = _square(ax, window, title)
     field = log_density_grid(p, values, window, resolution)
     finite = torch.where(field.isfinite(), field, field[field.isfinite()].min() if field.isfinite().any() else 0.0)
@@ -197,6 +200,7 @@ def warped_grid(
     """
     from matplotlib.collections import LineCollection
 
+    known = conditions(p, values, "warped_grid")
     chain = _chain(p)
     part = chain if layers is None else chain[:layers]
     weight = next(p.parameters(), torch.empty(0))
@@ -207,7 +211,6 @@ def warped_grid(
     z = torch.cat([vertical, vertical.flip(1), noise])
     context = None
     if chain.context is not None:
-        known = dict(values or {})
         context = p._context_of([known[n] for n in p._context], [0] * len(p._context)).expand(len(z), *chain.context)
     with torch.no_grad():
         x = part.forward(z, context if part.context is not None else None) if len(part) else z
@@ -261,6 +264,8 @@ def _points(x: Tensor) -> Tensor:
 
 def _chain(p: Flow) -> Compose:
     """The layers of a flow on the plane."""
+    if not isinstance(p, Flow):
+        raise ArgumentError(f"Only a flow can be drawn layer by layer, got {p.statement}.")
     chain = p.transform if isinstance(p.transform, Compose) else Compose([p.transform])
     if chain.shape not in (None, (2,)):
         raise ShapeError(f"{p.statement}: only a flow with two features can be drawn on the plane, this one has {chain.shape}.")

@@ -14,6 +14,7 @@ from probflow.errors import ArgumentError, ShapeError
 from probflow.printing import latex_name, shape_text
 from probflow.transforms import Compose
 from probflow.viz._matplotlib import new_figure
+from probflow.viz.conditions import conditions
 from probflow.viz.densities import WINDOW, Window, layers_to_draw
 from probflow.viz.lines import density_on_the_line
 from probflow.viz.mathtext import mathtext
@@ -46,7 +47,7 @@ def change_of_variables(
     ['the map', 'density after', 'density before', 'Jacobian term']
     """
     flow = _flow(p, "change_of_variables", 1)
-    known = dict(values or {})
+    known = conditions(flow, values, "change_of_variables")
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         base_values = {n: known[n] for n in flow.base.cond_var}
@@ -201,6 +202,7 @@ def warped_steps(
     from matplotlib.colors import LinearSegmentedColormap
 
     flow = _flow(p, "warped_steps", 2)
+    known = conditions(flow, values, "warped_steps")
     chain = flow.transform if isinstance(flow.transform, Compose) else Compose([flow.transform])
     counts = layers_to_draw(flow, most)
     along = torch.linspace(-reach, reach, 160)
@@ -211,7 +213,7 @@ def warped_steps(
         noise = torch.randn(samples, 2)
     weight = next(flow.parameters(), torch.empty(0))
     z = torch.cat([vertical, vertical.flip(1), noise]).to(weight)
-    context = _context(flow, dict(values or {}), len(z))
+    context = _context(flow, known, len(z))
     states: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         x, total, done = z, z.new_zeros(len(z)), 0

@@ -14,6 +14,7 @@ from probflow.distributions import Distribution
 from probflow.errors import ArgumentError, NoSampler, ShapeError, SupportError
 from probflow.printing import shape_text
 from probflow.viz._matplotlib import new_axes
+from probflow.viz.conditions import conditions
 from probflow.viz.mathtext import mathtext
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def density_1d(
         raise ArgumentError(
             f"density_1d: {p.statement} has the variables {', '.join(p.var)}; draw the marginal of one of them."
         )
-    known = dict(values or {})
+    known = conditions(p, values, "density_1d")
     rows = _rows(p, known)
     points = None if samples is None else _line(samples, "samples")
     draws = _draws(p, known)

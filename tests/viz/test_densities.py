@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from probflow import flows, viz
 from probflow.distributions import Flow, Normal, Uniform
-from probflow.errors import ArgumentError, ShapeError, SupportError
+from probflow.errors import ArgumentError, MissingVariable, ShapeError, SupportError
 from probflow.transforms import Affine
 
 
@@ -107,5 +107,32 @@ def test_errors() -> None:
         viz.scatter(torch.zeros(4, 2), colors=torch.zeros(3))
     with pytest.raises(ShapeError, match="two features"):
         viz.warped_grid(flows.NICE("p(x)", features=3))
+    with pytest.raises(ArgumentError, match=r"layer by layer, got p\(x\)"):
+        viz.warped_grid(Normal("p(x)", loc=0.0, scale=1.0, features_shape=2))
     with pytest.raises(ArgumentError, match="no frames"):
         viz.animation([], "film.gif")
+
+
+DRAWINGS = {
+    "density_1d": (1, viz.density_1d),
+    "change_of_variables": (1, viz.change_of_variables),
+    "log_density_grid": (2, viz.log_density_grid),
+    "density": (2, viz.density),
+    "warped_grid": (2, viz.warped_grid),
+    "warped_steps": (2, viz.warped_steps),
+}
+
+
+@pytest.mark.parametrize("who", DRAWINGS)
+def test_a_conditional_density_asks_for_a_row_of_its_conditions(who: str) -> None:
+    features, draw = DRAWINGS[who]
+    p = flows.MAF("p(x | y, c)", features=features, context=2, layers=1, hidden=(4,))
+    known = {"y": torch.zeros(1, 1), "c": torch.zeros(1, 1)}
+    for values in (None, {"y": known["y"]}):
+        with pytest.raises(MissingVariable) as error:
+            draw(p, values=values)
+        lacking = "'c'" if values else "'y', 'c'"
+        assert str(error.value) == (
+            f"{who}: p(x|y,c) needs a value for {lacking}.\nPass a row of it: {who}(p, values={{'y': y[:1], 'c': c[:1]}})."
+        )
+    assert draw(p, values=known) is not None
