@@ -64,6 +64,7 @@ PRIOR = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
 PER_ROW = KL(Q, PRIOR) - E(Q)[log(P)]
 LOSS = PER_ROW.mean()
 CLASSES = pf.Categorical("p(y | x)", lambda x: {"logits": x[:, :3]})
+FLOW = pf.flows.MAF("p(y | x)", features=1, context=1, layers=1, hidden=(4,)).float()
 X = torch.ones(5, 8, dtype=torch.float32)
 Y = torch.eye(3, dtype=torch.float32)[[0, 1, 2, 0, 1]]
 
@@ -155,6 +156,71 @@ MISTAKES = {
     "different batch sizes": (lambda: LOSS.eval({"x": X, "y": Y[:3]}), errors.ShapeError, ["x: (5, 8)", "y: (3, 3)"]),
     "torch function of a loss": (lambda: torch.exp(LOSS), errors.LossError, [".exp()"]),  # type: ignore[arg-type]
     "a distribution for a loss": (lambda: LOSS + P, errors.LossError, ["log(p)"]),  # type: ignore[operator]
+    "rows asked of values that have rows": (
+        lambda: FLOW.sample({"x": X[:1, :1]}, batch_n=7),
+        errors.ShapeError,
+        ["batch_n=7, but the given values have batch 1", "sample_shape=7 asks for 7 of each"],
+    ),
+    "the same of a flow's density": (
+        lambda: FLOW.sample_with_log_prob({"x": X[:1, :1]}, batch_n=7),
+        errors.ShapeError,
+        ["sample_shape=7 asks for 7 of each"],
+    ),
+    "one condition for all rows": (
+        lambda: FLOW.log_prob({"y": X[:, :1], "x": X[:1, :1]}),
+        errors.ShapeError,
+        ["x: (1, 1), batch 1", "One row for all of the others: x.expand(5, -1)."],
+    ),
+    "all conditions for one row": (
+        lambda: FLOW.log_prob({"y": X[:1, :1], "x": X[:, :1]}),
+        errors.ShapeError,
+        ["One row for all of the others: y.expand(5, -1)."],
+    ),
+    "other sizes": (
+        lambda: FLOW.log_prob({"y": X[:2, :1], "x": X[:, :1]}),
+        errors.ShapeError,
+        ["say so: log_prob(values, sample_dims={'x': 1})"],
+    ),
+    "one feature without its dimension": (
+        lambda: log(FLOW).eval({"y": X[:, 0], "x": X[:, :1]}),
+        errors.ShapeError,
+        ["'y' has shape (5,), but the flow takes (batch, 1)", "write y[..., None]"],
+    ),
+    "one feature for a coupling": (
+        lambda: pf.flows.RealNVP("p(y)", features=1),
+        errors.ArgumentError,
+        ["nothing to split", "NSF", "MAF"],
+    ),
+    "the mean of a flow": (
+        lambda: FLOW.mean({"x": X[:, :1]}),
+        errors.NoClosedForm,
+        ["p(y|x) has no known mean", "p.sample(values, sample_shape=1000)['y'].mean(0)"],
+    ),
+    "the variance of a flow": (
+        lambda: pf.flows.MAF("p(y)", features=2).variance(),
+        errors.NoClosedForm,
+        ["p.sample(batch_n=1, sample_shape=1000)['y'].var(0)"],
+    ),
+    "a compiled loss in a model": (
+        lambda: pf.Model(LOSS.compile(backend="eager")),  # type: ignore[arg-type]
+        errors.ModelError,
+        ["is compiled already", "Model(loss, compile=True)"],
+    ),
+    "validation without a variable": (
+        lambda: pf.Model(LOSS).fit({"x": X, "y": Y}, 1, validation={"x": X}, progress=False),
+        errors.MissingVariable,
+        ["validation has no 'y'", "needs: x, y", "has:         x", "test_loss"],
+    ),
+    "a row of the gradient's report": (
+        lambda: pf.gradient_report(LOSS, {"x": X, "y": Y}, draws=2)["q"],
+        errors.LossError,
+        ["no row 'q'", "named 'q(z|x,y)', 'p(x|z,y)'"],
+    ),
+    "a distribution for a row": (
+        lambda: pf.gradient_report(LOSS, {"x": X, "y": Y}, draws=2)[Q],  # type: ignore[index]
+        errors.LossError,
+        ["no row for a Normal; its rows are named 'q(z|x,y)'"],
+    ),
     "a parameter for the statement": (lambda: pf.Normal(torch.tensor(0.0)), errors.ArgumentError, ["statement"]),  # type: ignore[arg-type]
     "constants of two shapes": (
         lambda: pf.Normal("p(z)", loc=torch.zeros(2), scale=torch.ones(3)),
@@ -300,6 +366,15 @@ def test_the_message_says_what_and_where_and_what_to_write(name: str) -> None:
 
 def test_the_same_program_without_mistakes_runs() -> None:
     assert LOSS.eval({"x": X, "y": Y}).isfinite()
+
+
+def test_what_is_recommended_works() -> None:
+    x, y = X[:, :1], X[:1, :1].expand(5, -1)
+    assert FLOW.log_prob({"y": X[:, 0][..., None], "x": x}).shape == FLOW.log_prob({"y": y, "x": x}).shape == (5,)
+    assert FLOW.sample({"x": x}, sample_shape=1000)["y"].mean(0).shape == (5, 1)
+    two = pf.flows.MAF("p(y)", features=2, layers=1)
+    assert two.sample(batch_n=1, sample_shape=1000)["y"].var(0).shape == (1, 2)
+    assert pf.Model(LOSS, test_loss=-log(CLASSES).mean()).fit({"x": X, "y": Y}, 1, {"x": X, "y": Y}, progress=False)
 
 
 def test_a_string_serves_where_one_name_is_meant() -> None:

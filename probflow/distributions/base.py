@@ -233,7 +233,7 @@ class Distribution(nn.Module):
             if isinstance(batch_n, bool) or not isinstance(batch_n, int) or batch_n < 0:
                 raise ArgumentError(f"{what}: batch_n must be a non-negative integer, got {batch_n!r}.")
             if batch not in (None, batch_n):
-                raise ShapeError(f"{what}: batch_n={batch_n}, but the given values have batch {batch}. Leave batch_n out.")
+                raise boundary.rows_given(what, batch_n, batch)
             batch = batch_n
         with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
             drawn = ancestral(p, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)

@@ -84,11 +84,15 @@ class Bound(ABC):
 
     def mean(self) -> tuple[Tensor, ...]:
         """E[value], one tensor per variable."""
-        raise NoClosedForm(f"{self.statement} has no known mean.")
+        raise NoClosedForm(f"{self.statement} has no known mean.{self._by_draws('mean(0)')}")
 
     def variance(self) -> tuple[Tensor, ...]:
         """Var[value], elementwise."""
-        raise NoClosedForm(f"{self.statement} has no known variance.")
+        raise NoClosedForm(f"{self.statement} has no known variance.{self._by_draws('var(0)')}")
+
+    def _by_draws(self, estimate: str) -> str:
+        values = "values, " if self.statement.cond_var else "batch_n=1, "
+        return f"\nEstimate it from draws: p.sample({values}sample_shape=1000)[{self.statement.var[0]!r}].{estimate}."
 
     def entropy(self) -> Tensor:
         """-E[log p], of shape ``(*lead, batch)``, in nats."""

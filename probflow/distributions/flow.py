@@ -283,7 +283,7 @@ class Flow(Factor):
         leads = boundary.leading_dims(known, {}, None, what)
         batch = self._batch(known, leads, what)
         if batch is not None and batch_n not in (None, batch):
-            raise ShapeError(f"{what}: batch_n={batch_n}, but the given values have batch {batch}. Leave batch_n out.")
+            raise boundary.rows_given(what, batch_n, batch)
         rows = batch if batch is not None else 1 if batch_n is None else batch_n
         with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
             bound = self.bind([known[n] for n in self.cond_var], [leads[n] for n in self.cond_var])

@@ -54,6 +54,8 @@ class FlowBound(Bound):
             hint = ""
             if tuple(value.shape[lead:]) == self.event:
                 hint = f"\nDimension 0 must be the batch: for one data point write {name}[None]."
+            elif value.dim() == lead + 1 and self.event == (1,):
+                hint = f"\nOne feature is a dimension too: write {name}[..., None]."
             raise ShapeError(
                 f"{self.statement}: the value of {name!r} has shape {shape_text(value.shape)}, but the flow takes ({expected}).{hint}"
             )

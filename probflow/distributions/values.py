@@ -127,14 +127,27 @@ def batch_size(values: Mapping[str, Tensor], leads: Mapping[str, int], what: str
         if size is None:
             size, first = current, name
         elif current != size:
+            short, rows = (first, current) if size == 1 else (name, size)
+            if 1 in (size, current) and not leads[short]:
+                rest = ", -1" * (values[short].dim() - 1)
+                advice = f"One row for all of the others: {short}.expand({rows}{rest})."
+            else:
+                advice = f"Where sample dimensions stand in front of it, say so: log_prob(values, sample_dims={{{name!r}: 1}})."
             raise ShapeError(
                 f"{what}: the batch sizes differ.\n"
                 f"  {first}: {shape_text(values[first].shape)}, batch {size}\n"
                 f"  {name}: {shape_text(value.shape)}, batch {current}\n"
-                "Dimension 0 of every variable is the batch. Where sample dimensions stand in front of it, say so: "
-                f"log_prob(values, sample_dims={{{name!r}: 1}})."
+                f"Dimension 0 of every variable is the batch. {advice}"
             )
     return size
+
+
+def rows_given(what: str, batch_n: int, batch: int) -> ShapeError:
+    """`batch_n` beside values that have rows of their own."""
+    return ShapeError(
+        f"{what}: batch_n={batch_n}, but the given values have batch {batch}.\n"
+        f"Leave batch_n out: there is one draw for each row; sample_shape={batch_n} asks for {batch_n} of each."
+    )
 
 
 def fold(inputs: list[Tensor], leads: list[int]) -> tuple[list[Tensor], Shape]:

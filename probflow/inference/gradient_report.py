@@ -56,7 +56,8 @@ class GradientReport:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise LossError(f"The report has no row {name!r}; it has {', '.join(row.name for row in self.rows)}.")
+        wanted = repr(name) if isinstance(name, str) else f"for a {type(name).__name__}"
+        raise LossError(f"The report has no row {wanted}; its rows are named {', '.join(repr(row.name) for row in self.rows)}.")
 
     def __str__(self) -> str:
         head = ("", "weights", "|mean|", "std", "signal/noise")

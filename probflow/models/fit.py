@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import TqdmWarning
 
-from probflow._typing import Values
-from probflow.errors import ModelError
+from probflow._typing import Names, Values
+from probflow.errors import MissingVariable, ModelError
 from probflow.inference import value_and_terms
 from probflow.inference.term_rows import term_rows
 from probflow.losses import Loss
@@ -113,6 +113,8 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
 
     for values in batches:
         batch = _moved(_checked_batch(values, train), device)
+        if first and not train:
+            _check_validation(names, batch)
         if first:
             rows, first = term_rows(loss, batch), False
         if rows is None:
@@ -141,6 +143,17 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
         raise ModelError(f"fit: {'data' if train else 'validation'} yielded no batch in epoch {epoch}.")
     model.term_names[kind] = list(averages.names)
     return {f"{name} (term)" if name in RESERVED and place else name: n for place, (name, n) in enumerate(result.items())}
+
+
+def _check_validation(needed: Names, batch: Values) -> None:
+    lacking = [name for name in needed if name not in batch]
+    if lacking:
+        raise MissingVariable(
+            f"fit: validation has no {', '.join(map(repr, lacking))}.\n"
+            f"  the test loss needs: {', '.join(needed)}\n"
+            f"  a batch has:         {', '.join(batch)}\n"
+            "Put it into validation, or validate another loss: Model(loss, test_loss=...)."
+        )
 
 
 def _record(model: Model, logs: Mapping[str, float]) -> None:

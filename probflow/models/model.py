@@ -16,6 +16,7 @@ from probflow._typing import Values
 from probflow.distributions import Distribution
 from probflow.errors import ModelError
 from probflow.inference import value_and_terms
+from probflow.inference.compiled import CompiledLoss
 from probflow.losses import Loss
 from probflow.losses.free import coefficients, is_scalar, modules
 from probflow.models import checkpoint as checkpoints
@@ -279,6 +280,8 @@ def _checked_loss(loss: object, what: str) -> Loss:
         )
     if isinstance(loss, Tensor):
         raise ModelError(f"Model: {what} is a value (a tensor), not an expression. Pass the loss itself, without .eval(...).")
+    if isinstance(loss, CompiledLoss):
+        raise ModelError(f"Model: {what} is compiled already. Pass the loss itself: Model(loss, compile=True).")
     if not isinstance(loss, Loss):
         raise ModelError(f"Model: {what} must be a loss such as (KL(q, p) - E(q)[log(p)]).mean(), got a {type(loss).__name__}.")
     if not is_scalar(loss):

@@ -119,7 +119,8 @@ def as_split(value: SplitLike, shape: Shape, flip: bool, title: str) -> Split:
             return Masked(shape, checkerboard(shape, title) ^ flip)
         if shape[0] < 2:
             raise ArgumentError(
-                f"{title}: a coupling of {shape[0]} feature(s) has nothing to split; use Elementwise, or 'checkerboard' for images."
+                f"{title}: a coupling of {shape[0]} feature(s) has nothing to split.\n"
+                "For one feature take splines (NSF, or the layer Spline) or an autoregressive flow (MAF); for images the split 'checkerboard'."
             )
         if value in ("halves", "channel"):
             return Halves(shape, (shape[0] + 1) // 2, flip)
