@@ -27,6 +27,9 @@ from probflow.losses.probability import CrossEntropy, Entropy, KullbackLeibler
 from probflow.losses.scalars import Parameter
 from probflow.losses.text import text
 
+NAMED = (KullbackLeibler, CrossEntropy, Entropy)
+"""What a term is called after where it is typed, however it is computed."""
+
 _Key = tuple[tuple[tuple[str, int], ...], frozenset[str], bool, bool]
 _NOTHING: frozenset[str] = frozenset()
 
@@ -103,14 +106,17 @@ def make_program(
 def shown_terms(loss: Loss, labels: Labels) -> Iterator[tuple[int, str, Reduce | None, Loss]]:
     """What is reported of a loss: its sign, how it is called, the reduction that it is inside, and what is computed for it.
 
-    A divergence keeps the name that was typed, also where it is estimated from its parts; a bound is reported in its parts.
+    A divergence keeps the name that was typed, with its weight, also where it is estimated from its parts; a bound is reported in
+    its parts.
     """
     for sign, whole, term in top_terms(loss):
         simple = simplify(term)
-        if isinstance(term, (KullbackLeibler, CrossEntropy, Entropy)):
+        parts = list(top_terms(simple))
+        alone = len(parts) == 1 and parts[0][:2] == (1, None) and any(isinstance(node, NAMED) for node in walk(term))
+        if alone or isinstance(term, NAMED):
             yield sign, text(term, labels), whole, simple
             continue
-        for within, inner, part in top_terms(simple):
+        for within, inner, part in parts:
             if whole is None:
                 yield sign * within, text(part, labels), inner, part
             else:

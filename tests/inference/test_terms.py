@@ -66,6 +66,30 @@ def test_a_divergence_without_a_closed_form_keeps_its_name() -> None:
     assert_close(terms["KL[q(z|x) || p(z)]"] - terms["E_q(z|x)[log p(x|z)]"], loss.eval({"x": X}))
 
 
+WEIGHTED = {
+    "4 * KL[q(z|x) || p(z)]": lambda d: 4 * d,
+    "beta * KL[q(z|x) || p(z)]": lambda d: beta * d,
+    "KL[q(z|x) || p(z)] / 2": lambda d: d / 2,
+    "max(0.5, KL[q(z|x) || p(z)])": lambda d: pf.Max(0.5, d),
+    "abs(KL[q(z|x) || p(z)] - 1)": lambda d: (d - 1).abs(),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_so_does_a_weighted_one(name: str) -> None:
+    for to in (prior, pf.StudentT("p(z)", df=3.0, loc=0.0, scale=1.0)):
+        loss = (WEIGHTED[name](KL(q, to)) - E(q)[log(p)]).mean()
+        torch.manual_seed(0)
+        terms = loss.terms({"x": X, "beta": 0.25})
+        assert list(terms) == [name, "E_q(z|x)[log p(x|z)]"]
+        torch.manual_seed(0)
+        assert_close(terms[name] - terms["E_q(z|x)[log p(x|z)]"], loss.eval({"x": X, "beta": 0.25}))
+
+
+def test_a_weighted_bound_is_its_parts() -> None:
+    assert list((4 * ELBO(p * prior, q)).terms({"x": X})) == ["4 * (E_q(z|x)[log p(x|z)] - KL[q(z|x) || p(z)])"]
+
+
 def test_values_are_those_of_the_terms() -> None:
     terms = (beta * KL(q, prior) - E(q)[log(p)]).terms({"x": X, "beta": 0.25})
     assert_close(terms["beta * KL[q(z|x) || p(z)]"], 0.25 * KL(q, prior).eval({"x": X}))
