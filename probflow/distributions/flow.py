@@ -272,10 +272,8 @@ class Flow(Factor):
         reparam: bool = False,
     ) -> tuple[Samples, Tensor]:
         """A draw and its log-density, in one pass from noise to data: ``(*sample_shape, batch)``; needs no inverse."""
-        known = boundary.check_mapping(
-            {} if values is None else values, f"sample_with_log_prob: {self.statement}", self.cond_var
-        )
         what = f"sample_with_log_prob: {self.statement}"
+        known = boundary.check_conditions(values, what, self.cond_var)
         boundary.check_unknown(known, self.cond_var, what)
         boundary.check_missing(known, self.cond_var, what, "sample_with_log_prob")
         shape = boundary.as_shape(sample_shape, "sample_shape")

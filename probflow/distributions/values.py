@@ -50,6 +50,18 @@ def check_mapping(values: object, what: str, example: Iterable[str]) -> Mapping[
     return values
 
 
+def check_conditions(values: object, what: str, cond_var: Names) -> Mapping[str, Tensor]:
+    """What a draw is conditioned on, or an error; a size in its place, as other libraries take it, is told where it goes."""
+    if isinstance(values, (int, list, tuple)):
+        shape = [values] if isinstance(values, int) else list(values)
+        rows = f"batch_n={shape[0]} for rows, " if len(shape) == 1 else ""
+        raise ValuesError(
+            f"{what}: what stands first is a dict of values that are known, got {values!r}.\n"
+            f"Sizes go by name: {rows}sample_shape={shape} for samples of each row."
+        )
+    return check_mapping({} if values is None else values, what, cond_var)
+
+
 def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {shape_text(value.shape)}"

@@ -125,7 +125,10 @@ class Loss:
         raise mistakes.no_attribute(self, name)
 
     def __bool__(self) -> bool:
-        raise LossError(f"A loss has no truth value: {self}.\nUse Min(a, b) or Max(a, b) to compare losses.")
+        raise LossError(
+            f"A loss has no truth value: {self}.\n"
+            "Use Min(a, b) or Max(a, b) to compare losses; what torch.compile(loss) is for, loss.compile() does."
+        )
 
     def __iter__(self) -> Iterator[Loss]:
         raise LossError(f"A loss is not a sequence: {self}.")
