@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 HIDDEN = ("item", "align", "constant")
 """Kinds that move data without computing: they are not listed."""
 
+WIDEST = 90
+"""A longer formula runs over its column, so that the notes of the others stay in sight."""
+
 
 def listed(program: Program) -> str:
     """The ops in order, each with its note; with example values also the shape of its result."""
@@ -32,7 +35,8 @@ def listed(program: Program) -> str:
     for step in program.steps:
         if step.kind not in HIDDEN:
             rows.append((step.kind, step.text, seen[step.out].text if seen else "", _note(step, program)))
-    width, wide = (max((len(row[place]) for row in rows), default=0) for place in (1, 2))
+    width = max((len(row[1]) for row in rows if len(row[1]) <= WIDEST), default=0)
+    wide = max((len(row[2]) for row in rows), default=0)
     lines = [f"plan of {program.formula}"]
     for number, (kind, text, shape, note) in enumerate(rows, start=1):
         column = f"  {shape:<{wide}}" if wide else ""

@@ -262,6 +262,17 @@ def test_a_plan_without_values_does_not_promise_a_sum_over_too_many_states() -> 
     assert "every state, summed exactly, as asked" in str(asked.plan())
 
 
+def test_a_long_formula_does_not_push_the_notes_of_a_plan_out_of_sight() -> None:
+    parts = [pf.Normal(f"q(z{i}|x)", loc="x", scale=1.0) for i in range(9)]
+    total = E(parts[0])[pf.log(parts[0])]
+    for part in parts[1:]:
+        total = total - E(part, [2])[pf.log(part)]
+    lines = str(total.mean().plan()).splitlines()[1:]
+    assert max(map(len, lines)) > 200
+    assert all(len(line) < 150 for line in lines if "draw " in line)
+    assert len({line.index("per batch element") for line in lines if "draw " in line}) == 1
+
+
 def test_the_plan_says_which() -> None:
     coin = pf.Bernoulli("q(y|x)", lambda x: {"logits": x})
     many = pf.Bernoulli("q(y|x)", lambda x: {"logits": x[:, None].expand(-1, 20)})
