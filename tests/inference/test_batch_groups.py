@@ -259,7 +259,7 @@ def test_sizes_that_differ_through_a_number_per_row_or_given_values() -> None:
         ((w * f).mean() + (w * g).mean()).eval(values)
     q, q_y = (pf.Normal(f"q(z | {name})", loc=name, scale=1.0) for name in ("x", "y"))
     p = pf.Normal("p(z | c)", loc="c", scale=1.0).given(c=torch.zeros(4, 2))
-    with pytest.raises(ShapeError, match=r"They meet in KL\[q\(z\|y\) \|\| p\(z\)\]\.$"):
+    with pytest.raises(ShapeError, match=r"They meet in KL\[q\(z\|y\) \|\| p\(z\|c=c\*\)\]\.$"):
         (KL(q, p).mean() + KL(q_y, p).mean()).eval(values)
 
 
