@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 import probflow as pf
 from probflow import KL, E, Loss, errors, log
@@ -324,6 +325,24 @@ def test_a_loop_after_many_other_shapes() -> None:
     assert special.known == [first, *others] and special.waited == 0
     loss.eval(data(3))
     assert special.waited == 0 and special.known[1] is first  # those that ran last are in front
+
+
+def test_inside_a_compiled_function_of_the_users(general: Callable[[], None]) -> None:
+    """No guards on which programs there are: none is a reason to compile again."""
+
+    def graphs() -> tuple[int, list[Tensor]]:
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        loss, counter = KL(encoder(), prior()).mean(), CompileCounter()
+        warm(loss, data(5))
+        compiled = torch.compile(lambda values: 2 * loss.eval(values), backend=counter)
+        found = [compiled(data(size)) for size in (5,) * 10 + (3, 4, 5, 6) * 5]
+        return counter.frame_count, found
+
+    (count, found), _ = graphs(), general()
+    expected = graphs()
+    assert count == expected[0]
+    torch.testing.assert_close(found, expected[1])
 
 
 def test_dtype_and_autocast() -> None:

@@ -37,6 +37,8 @@ class Specialist:
 
     def __call__(self, values: Mapping[str, Any]) -> list[Any] | None:
         """All kept slots, or None: no program for values like these."""
+        if compiling():  # which programs there are would be guarded, and each new one be a reason to compile anew
+            return None
         for place, program in enumerate(self.known):
             found = program.run(values)
             if found is None:
@@ -78,8 +80,10 @@ class Specialist:
 
     def due(self) -> bool:
         """Whether this run of the general program should be watched, for a specialised one."""
+        if compiling():
+            return False
         self.waited += 1
-        return self.waited >= RUNS << max(0, self.made - MOST + 1) and not compiling()
+        return self.waited >= RUNS << max(0, self.made - MOST + 1)
 
     def watch(self, slots: list[Any]) -> None:
         """Run the general program, and make a specialised one of what is seen."""
