@@ -49,11 +49,13 @@ class Networked(Factor):
 
     def caller(self) -> Callable[..., Any]:
         """The network as a function of its inputs in statement order, looked up anew at each call."""
-        modules, keywords = self._modules, self._keywords
-        own = self if self._source == "forward" else self.__dict__.get("network")
+        modules, attributes, keywords = self._modules, self.__dict__, self._keywords
+        own = self if self._source == "forward" else None
 
         def run(*inputs: Tensor) -> Any:
-            network: Any = modules["network"] if own is None else own
+            network: Any = own
+            if network is None:
+                network = modules["network"] if "network" in modules else attributes["network"]  # a module, or any function
             try:
                 if keywords is None:
                     return network(*inputs)

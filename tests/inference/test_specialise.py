@@ -257,6 +257,21 @@ def test_nothing_that_was_computed_of_constants_is_kept() -> None:
     torch.testing.assert_close(loss.eval(values), (apart.eval(values) + wanted).mean())
 
 
+@pytest.mark.parametrize("runs", [1, 2 * specialist.RUNS])
+def test_another_network_in_place_of_a_function(runs: int) -> None:
+    def once(x: Tensor) -> dict[str, Tensor]:
+        return {"loc": x, "scale": torch.ones_like(x)}
+
+    q = pf.Normal("q(z | x)", once)
+    loss, values = KL(q, prior("p(z)", D)).mean(), data(5)
+    warm(loss, values, runs)
+    first = loss.eval(values)
+    q.network = lambda x: once(2 * x)
+    torch.testing.assert_close(loss.eval(values), 4 * first)
+    q.network = pf.nn.MLP(D, [4], {"loc": D, "scale": D}, output={"scale": F.softplus})
+    torch.testing.assert_close(loss.eval(values), KL(q, prior("p(z)", D)).mean().eval(values))
+
+
 def test_a_constant_becomes_trainable(general: Callable[[], None]) -> None:
     torch.manual_seed(0)
     pz = prior()
