@@ -1,6 +1,6 @@
 """Ops that say what they do: the draws, densities and divergences of a plan, as functions of bound distributions.
 
-A specialised program (:mod:`probflow.inference.specialise`) reads their fields, and calls the family's formulas itself.
+A specialised program (:mod:`probflow.inference.special`) reads their fields, and calls the family's formulas itself.
 """
 
 from __future__ import annotations
