@@ -27,10 +27,17 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
         return F.binary_cross_entropy(probs, x, reduction="none")
 
 
+_CACHED = 2**17
+"""So many elements stay near the processor between two passes over them."""
+
+
 def _mean_log_prob(p: Params, x: Tensor, lead: int, dims: int) -> Tensor:
-    """The samples first, that is the smaller sum; without a gradient log σ(±logits), + where x is 1, in two passes less."""
+    """Of few elements the samples first, that is the smaller sum; without a gradient log σ(±logits), + where x is 1, in two
+    passes less.  Of many the cross-entropy: log σ writes as much again beside its result."""
     logits, axes = p.get("logits"), 0 if lead == 1 else tuple(range(lead))
-    if logits is not None and x.dtype == logits.dtype in _WIDE and not torch.is_grad_enabled():
+    if logits is None or logits.numel() > _CACHED:
+        return -sum_event(_cross_entropy(p, x), dims).mean(axes)
+    if x.dtype == logits.dtype in _WIDE and not torch.is_grad_enabled():
         return sum_event(F.logsigmoid(torch.sub(x, 0.5).mul_(2).mul(logits)).mean(axes), dims)
     return -sum_event(_cross_entropy(p, x).mean(axes), dims)
 
