@@ -213,8 +213,8 @@ def compiled_function(function: Callable[..., Any], options: Mapping[str, Any]) 
         return torch.compile(own, **chosen)
 
 
-LEAST_CHUNK = 16384
-"""The fewest elements worth a CPU thread: half of what eager kernels take, for fused ones do more with each.  By inductor's own
+LEAST_CHUNK = 8192
+"""The fewest elements worth a CPU thread: a quarter of what eager kernels take, for fused ones do more with each.  By inductor's own
 512, a small network's kernels are shared out for less time than the threads take to meet again, and that is a multiple of it where
 other programs want the same cores."""
 _CHUNK = "cpp.min_chunk_size"
