@@ -38,7 +38,7 @@ def _mean_log_prob(p: Params, x: Tensor, lead: int, dims: int) -> Tensor:
     if logits is None or logits.numel() > _CACHED:
         return -sum_event(_cross_entropy(p, x), dims).mean(axes)
     if x.dtype == logits.dtype in _WIDE and not torch.is_grad_enabled():
-        return sum_event(F.logsigmoid(torch.sub(x, 0.5).mul_(2).mul(logits)).mean(axes), dims)
+        return sum_event(F.logsigmoid(torch.rsub(x, -1, alpha=-2).mul(logits)).mean(axes), dims)
     return -sum_event(_cross_entropy(p, x).mean(axes), dims)
 
 
