@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from probflow.errors import ArgumentError
 
@@ -30,7 +29,8 @@ class OverwritingReLU(nn.ReLU):
     """max(0, x) in the memory of x; not of a view, which autograd forbids where a layer has a backward hook."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input, inplace=self.inplace and not torch.compiler.is_compiling() and not input._is_view())
+        overwrites = self.inplace and not torch.compiler.is_compiling() and not input._is_view()
+        return torch.relu_(input) if overwrites else torch.relu(input)
 
 
 def behind(activation: Callable[[], nn.Module]) -> nn.Module:
