@@ -445,19 +445,25 @@ def test_batches_of_several_sizes(general: Callable[[], None]) -> None:
             assert torch.equal(a, b)
 
 
-def test_mean_over_samples_first() -> None:
-    """The average of a Bernoulli's log-density over 64 samples, against the average of 64 log-densities."""
+@pytest.mark.parametrize("shape", [(64,), (3, 4)])
+@pytest.mark.parametrize("few", [True, False])
+def test_mean_over_samples_first(few: bool, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average of a Bernoulli's log-density over samples, few numbers or many, against the average of the log-densities."""
+    if not few:
+        monkeypatch.setattr("probflow.distributions.families.bernoulli._CACHED", 0)
     torch.manual_seed(0)
-    q, p, values = encoder(), decoder(), data(5)
-    module = E(q, [64])[log(p)].module().double()
-    doubled = {"x": values["x"].double()}
-    torch.manual_seed(1)
-    value, drawn = E(q, [64])[log(p)].eval(doubled, return_dict=True)
-    expected = p.log_prob({"x": doubled["x"].expand(64, 5, D), "z": drawn["z"]}, sample_dims=1).mean(0)
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
-    with torch.no_grad():
+    q, p = encoder(), decoder()
+    loss, values = E(q, shape)[log(p)], {"x": data(5)["x"].double()}
+    loss.module().double()
+    for _ in range(specialist.RUNS + 1):
         torch.manual_seed(1)
-        torch.testing.assert_close(module(doubled), expected, rtol=1e-12, atol=1e-12)
+        value, drawn = loss.eval(values, return_dict=True)
+        axes = tuple(range(len(shape)))
+        densities = p.log_prob({"x": values["x"].expand(*shape, 5, D), "z": drawn["z"]}, sample_dims=len(shape))
+        torch.testing.assert_close(value, densities.mean(axes), rtol=1e-12, atol=1e-12)
+        with torch.no_grad():
+            torch.manual_seed(1)
+            torch.testing.assert_close(loss.eval(values), densities.mean(axes), rtol=1e-12, atol=1e-12)
 
 
 def test_saturated_logits_without_gradient() -> None:

@@ -5,7 +5,7 @@ formulas directly, behind guards: the shapes and types of the values, and of wha
 (is the scale positive, are the data 0 or 1) is looked at in every run as before.  Where a guard fails, the general program goes
 on from there with all that was computed: nothing is computed twice, no random number is lost, and errors have its words.
 
-On the CPU only: an accelerator is not waited for, so the Python in front of it costs nothing.
+On the CPU only, where a check is decided at once; those on an accelerator are collected and decided together at the end.
 """
 
 from probflow.inference.special.specialist import Specialist

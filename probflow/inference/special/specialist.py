@@ -59,9 +59,7 @@ class Specialist:
         """The general program from a failed guard on; `outputs` holds what the network of its step has returned already."""
         program.misses += 1
         if program.misses >= PATIENCE:
-            self.known = [
-                other for other in self.known if other is not program
-            ]  # perhaps gone: a network may evaluate the loss
+            self.known = self._without(program)
         slots: list[Any] = [None] * self.size
         for slot, rows in program.rows.items():
             slots[slot] = rows
