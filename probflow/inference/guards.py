@@ -30,15 +30,18 @@ _CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None
 _ENTERED = re.compile(r"[.\[]")
 
 
-def can_change(guards: Sequence[Any]) -> list[bool]:
+def can_change(guards: Sequence[Any], known: str = "") -> list[bool]:
     """Which of the compiler's guards are to be looked at in every call: neither that the functions of torch, of Python and of this
-    package are still the same ones, nor that a plan is, which never changes, only what it runs.  For a small model those take
-    longer than its networks."""
+    package are still the same ones, nor that a plan is, which never changes, only what it runs, nor those on the argument `known`.
+    For a small model those take longer than its networks."""
     holders = {
         guard.name: _is_plan(guard.value) for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)
     }
     return [
-        (guard.guard_type not in _CODE or _OWN.match(guard.name) is None) and not _of_a_plan(guard, holders) for guard in guards
+        (guard.guard_type not in _CODE or _OWN.match(guard.name) is None)
+        and not _of_a_plan(guard, holders)
+        and (not known or _ENTERED.split(guard.name, maxsplit=1)[0] != known)
+        for guard in guards
     ]
 
 

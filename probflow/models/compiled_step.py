@@ -9,15 +9,12 @@ slower as one (convolutions on a CPU), runs as a compiled loss with the optimize
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
-from torch.optim import Optimizer
 
 from probflow._typing import Values
 from probflow.errors import ArgumentError
@@ -26,13 +23,13 @@ from probflow.inference.compiled import (
     CompiledLoss,
     boundary,
     checked_options,
-    compiled_function,
     require_compiler,
     unvalidated,
 )
 from probflow.inference.evaluate import program_for, value_and_terms
 from probflow.losses.free import modules
-from probflow.models.updates import UPDATES, Columns, Update, clipped, columns_of
+from probflow.models.step_graph import StepGraph
+from probflow.models.updates import UPDATES
 
 if TYPE_CHECKING:
     from probflow.models.model import Model
@@ -58,8 +55,9 @@ class CompiledStep:
         on_cpu = all(weight.is_cpu for group in model.optimizer.param_groups for weight in group["params"])
         require_compiler(self.options, "Model(compile=True)", on_cpu)
         self._loss = CompiledLoss(model.loss, self.options)
+        self._step_options = _of_a_step(self.options, on_cpu)
         self._edges: dict[Any, Boundary] = {}
-        self._graphs: dict[Any, _Graph | None] = {}
+        self._graphs: dict[Any, StepGraph | None] = {}
         self._rates: list[Tensor] = []
         self.reason = _obstacle(model) or _preference(model, capture, on_cpu)
 
@@ -90,7 +88,7 @@ class CompiledStep:
 
     # ------------------------------------------------------------------ in one graph
 
-    def _graph(self, values: Values, with_terms: bool) -> tuple[Any, _Graph | None]:
+    def _graph(self, values: Values, with_terms: bool) -> tuple[Any, StepGraph | None]:
         """The graph for a step of this kind; None for the first one, which is eager."""
         optimizer = self.model.optimizer
         state = optimizer.state
@@ -103,16 +101,16 @@ class CompiledStep:
         program = program_for(self.model.loss, values, with_terms)
         key = (program, *kinds)
         graph = self._graphs.get(key)
-        if graph is None:
+        if graph is None or not graph.fits(optimizer):
             edge = self._edges.get(program)
             if edge is None:  # the eager step follows, and may plan anew
                 edge = boundary(self.model.loss, values, with_terms)
                 self._edges[edge.program] = edge
             clip = self.model.clip_grad_norm, self.model.clip_grad_value
-            made = _Graph.make(edge, optimizer, clip, self.options)
+            made = StepGraph.make(edge, optimizer, clip, self._step_options)
             if made is None:
                 return None, None
-            if len(self._graphs) >= MOST_GRAPHS:
+            if graph is None and len(self._graphs) >= MOST_GRAPHS:
                 self._give_up(f"its weights or the optimizer's options changed more than {MOST_GRAPHS} times")
                 return None, None
             key = (edge.program, *kinds)
@@ -122,12 +120,12 @@ class CompiledStep:
                     weight.grad = None  # the graph keeps gradients to itself
         return key, graph
 
-    def _run(self, graph: _Graph, key: Any, values: Values) -> tuple[Tensor, dict[str, Tensor]] | None:
+    def _run(self, graph: StepGraph, key: Any, values: Values) -> tuple[Tensor, dict[str, Tensor]] | None:
         edge = graph.edge
         inputs = edge.inputs(values, "dynamic" not in self.options)
         try:
             with unvalidated():
-                result = graph(inputs, graph.state(self.model.optimizer), self._current_rates())
+                result = graph(inputs, graph.columns, self._current_rates())
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -136,8 +134,8 @@ class CompiledStep:
                 raise
             self._give_up(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
             return None
-        edge.settle(result[0], values)
-        return result[0], dict(zip(edge.names, result[1:], strict=True))
+        edge.settle(result[-1], values)
+        return result[0], dict(zip(edge.names, result[1:-1], strict=True))
 
     def _current_rates(self) -> list[Tensor]:
         """The learning rates as tensors, so that a scheduler changes numbers and not the graph."""
@@ -175,83 +173,11 @@ class CompiledStep:
         return self.model.step(evaluate), terms
 
 
-class _Graph:
-    """A compiled step for one plan, one set of trained weights, one set of the optimizer's options."""
-
-    def __init__(self, edge: Boundary, rows: Sequence[_Row], step: Callable[..., tuple[Tensor, ...]]) -> None:
-        from torch._dynamo.exc import Unsupported  # here, because the compiler takes a second to import
-
-        self.edge, self.rows, self.run, self.ran, self._uncompiled = edge, rows, step, False, Unsupported
-
-    def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
-        """One step.  The compiler is told to follow the backward pass when it has something to compile, for that takes time."""
-        if self.ran:
-            try:
-                return self.run(*arguments)
-            except self._uncompiled:  # compiling anew, for values of another kind: nothing has run
-                pass
-        with _backward_in_graphs():
-            result = self.run(*arguments)
-        self.ran = True
-        return result
-
-    def state(self, optimizer: Optimizer) -> list[Columns]:
-        """The optimizer's tensors, looked up anew: loading a checkpoint replaces them."""
-        state = optimizer.state
-        return [[[state[weight][name] for weight in weights] for name in names] for _, weights, names in self.rows]
-
-    @staticmethod
-    def make(
-        edge: Boundary, optimizer: Optimizer, clip: tuple[float | None, float | None], options: Mapping[str, Any]
-    ) -> _Graph | None:
-        """None while the optimizer has no state yet."""
-        rows: list[_Row] = []
-        for group in optimizer.param_groups:
-            names = columns_of(optimizer, group)
-            trained = [weight for weight in group["params"] if weight.requires_grad]
-            ready = [w for w in trained if all(isinstance(optimizer.state.get(w, {}).get(n), Tensor) for n in names)]
-            if trained and not ready:
-                return None
-            rows.append(({k: v for k, v in group.items() if k not in ("params", "lr")}, ready, names))
-        if not any(ready for _, ready, _ in rows):  # eager evaluation says so
-            return None
-        step = partial(_step, edge, rows, UPDATES[type(optimizer)], clip)
-        return _Graph(edge, rows, compiled_function(lambda *arguments: step(*arguments), options))
-
-
-_Row = tuple[dict[str, Any], list[Tensor], tuple[str, ...]]
-
-
-def _step(
-    edge: Boundary,
-    rows: Sequence[_Row],
-    update: Update,
-    clip: tuple[float | None, float | None],
-    inputs: Mapping[str, Tensor],
-    states: list[Columns],
-    rates: list[Tensor],
-) -> tuple[Tensor, ...]:
-    """What the compiler sees."""
-    values = edge.trace(inputs)
-    weights = [weight for _, own, _ in rows for weight in own]
-    gradients = list(torch.autograd.grad(values[0], weights, allow_unused=True))
-    values = tuple(value.detach() for value in values)
-    with torch.no_grad():
-        gradients = clipped(gradients, *clip)
-        touched = [*weights, *(tensor for columns in states for column in columns for tensor in column)]
-        before = [tensor.clone() for tensor in touched]
-        start = 0
-        for (group, own, _), columns, rate in zip(rows, states, rates, strict=True):
-            found = gradients[start : start + len(own)]
-            start += len(own)
-            used = [place for place, gradient in enumerate(found) if gradient is not None]
-            if used:
-                kept = [[column[place] for place in used] for column in columns]
-                update(group, [own[place] for place in used], [found[place] for place in used], kept, rate)
-        finite = values[0].isfinite()
-        for tensor, old in zip(touched, before, strict=True):
-            tensor.copy_(torch.where(finite, tensor, old))
-    return values
+def _of_a_step(options: Mapping[str, Any], on_cpu: bool) -> Mapping[str, Any]:
+    """On a CPU the calls of the kernels in C++ too, unless asked otherwise: of a small model's step Python's take a third."""
+    if not on_cpu or options.get("backend", "inductor") != "inductor":
+        return options
+    return {**options, "options": {"cpp_wrapper": True, **options["options"]}}
 
 
 def _obstacle(model: Model) -> str | None:
@@ -286,16 +212,3 @@ def _preference(model: Model, capture: str | None, on_cpu: bool) -> str | None:
     if on_cpu and any(isinstance(layer, _ConvNd) for layer in layers):
         return 'with convolutions that is faster on a CPU (capture="step" asks for one graph)'
     return None
-
-
-@contextmanager
-def _backward_in_graphs() -> Iterator[None]:
-    """Lets the compiler follow ``torch.autograd.grad``."""
-    import torch._dynamo.config as config
-
-    before = config.trace_autograd_ops
-    config.trace_autograd_ops = True
-    try:
-        yield
-    finally:
-        config.trace_autograd_ops = before
