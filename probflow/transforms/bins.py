@@ -25,6 +25,8 @@ class Cells(NamedTuple):
     """Its lower left corner, (x, z) along dimension 0: ``(2, N, *event)``."""
     size: Tensor
     """Its width and height: ``(2, N, *event)``."""
+    chosen: Tensor | None = None
+    """1 for the bin and 0 for the others, ``(K, N, *event)``: what a compiler is given instead of `bin`."""
 
 
 def bins_first(h: Tensor) -> Tensor:
@@ -53,10 +55,21 @@ def find_cells(sizes: Tensor, value: Tensor, bound: float, axis: int) -> Cells:
     """
     knots = sizes.detach()[axis, :-1].cumsum(0)
     below = knots <= value.detach() + bound
+    if torch.compiler.is_compiling():  # sums behind masks are fused, forward and backward; an index is not
+        passed = along_bins(below.to(sizes.dtype), 0, 1)
+        chosen = F.pad(passed[:-1], (0, 0) * (passed.dim() - 1) + (1, 0), value=1.0) - passed
+        return Cells(passed, (sizes * passed).sum(1) - bound, (sizes * chosen).sum(1), chosen)
     index = below.sum(0, keepdim=True)
     # A product with a mask has a derivative of one kernel, a cumulative sum one of four.
     corner = (sizes * along_bins(below.to(sizes.dtype), 0, 1)).sum(1) - bound
     return Cells(index, corner, pick(sizes, index.expand(2, *index.shape), 1).squeeze(1))
+
+
+def ends_of_bins(inner: Tensor, cells: Cells) -> Tensor:
+    """What K - 1 inner knots have, ``(K - 1, N, *event)``, at both ends of the bin, ``(2, N, *event)``; 0 at -B and B."""
+    if cells.chosen is not None:
+        return torch.stack([(inner * cells.chosen[1:]).sum(0), (inner * cells.chosen[:-1]).sum(0)])
+    return pick(along_bins(inner, 1, 1), torch.cat([cells.bin, cells.bin + 1]), 0)
 
 
 def along_bins(table: Tensor, before: int, after: int) -> Tensor:

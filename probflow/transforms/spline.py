@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from probflow._typing import Shape
 from probflow.errors import ArgumentError
-from probflow.transforms.bins import along_bins, bins_first, check_bins, find_cells, inside_box, pick, sizes_of_bins, within
+from probflow.transforms.bins import bins_first, check_bins, ends_of_bins, find_cells, inside_box, sizes_of_bins, within
 from probflow.transforms.elementwise import Elementwise
 from probflow.transforms.scalar import ScalarMap
 from probflow.transforms.transform import Pair
@@ -76,7 +76,7 @@ class SplineMap(ScalarMap):
         logits, raw = bins_first(h).split((2 * self.bins, self.bins - 1))
         cells = find_cells(sizes_of_bins(logits, self.bound, (self.min_width, self.min_height)), value, self.bound, axis)
         # Zeros, which mean slope 1, at ±B; softplus for the two slopes of the bin only.
-        ends = pick(along_bins(raw, 1, 1), torch.cat([cells.bin, cells.bin + 1]), 0)
+        ends = ends_of_bins(raw, cells)
         width, height = cells.size.unbind(0)
         ratio = width / height
         slopes = (F.softplus(ends + self._shift) + self.min_slope) * ratio
