@@ -21,7 +21,11 @@ def integers(levels: int) -> Domain:
     """The integers 0 ... levels - 1, also as floating-point numbers."""
 
     def holds(t: Tensor) -> Tensor:
-        return (t >= 0) & (t < levels) & (t == t.floor()) if t.is_floating_point() else (t >= 0) & (t < levels)
+        if t.is_floating_point():
+            return (t >= 0) & (t < levels) & (t == t.floor())
+        # a number that the type cannot hold would wrap around: 256 is 0 to uint8
+        most = 1 if t.dtype == torch.bool else torch.iinfo(t.dtype).max
+        return (t >= 0) & (t <= min(levels - 1, most))
 
     return Domain(
         text=f"the integers 0 ... {levels - 1}",

@@ -11,10 +11,11 @@ from torch.distributions import Normal
 from torch.testing import assert_close
 from transforms.registry import CASES
 
+from probflow import distributions
 from probflow.errors import ArgumentError, ShapeError
-from probflow.transforms import Affine, Compose, Coupling, Transform
+from probflow.transforms import Affine, Compose, Coupling, LogitPreprocess, Transform
 from probflow.transforms.conv1x1 import Conv1x1
-from probflow.transforms.dequantise import UniformDequantise, VariationalDequantise
+from probflow.transforms.dequantise import UniformDequantise, VariationalDequantise, integers
 from probflow.transforms.slice import Augment, Slice
 from probflow.transforms.squeeze import Squeeze
 
@@ -291,6 +292,24 @@ def test_integer_tensors_are_taken_as_they_are():
     z, contribution = layer.inverse_and_logdet(x)
     assert z.dtype == contribution.dtype == torch.get_default_dtype()
     assert torch.equal(layer.forward(z).to(torch.uint8), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64, torch.bool])
+@pytest.mark.parametrize("levels", [2, 16, 256, 1024])
+def test_levels_are_counted_in_every_integer_type(dtype, levels):
+    """256 wraps around to 0 in the arithmetic of uint8."""
+    x = torch.tensor([0, 1, 100]).to(dtype)
+    assert integers(levels).holds(x).tolist() == [int(value) < levels for value in x]
+
+
+def test_a_flow_takes_pixels_as_bytes():
+    base = distributions.Normal("p(z)", loc=0.0, scale=1.0, features_shape=(1, 2, 2))
+    p = distributions.Flow(base, [LogitPreprocess(), UniformDequantise()], "p(x)")
+    x = torch.randint(0, 256, (5, 1, 2, 2), dtype=torch.uint8)
+    torch.manual_seed(2)
+    expected = p.log_prob({"x": x.to(torch.get_default_dtype())})
+    torch.manual_seed(2)
+    assert torch.equal(p.log_prob({"x": x}), expected)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 256.0, 0.5, math.nan, math.inf])
