@@ -26,7 +26,8 @@ class Compose(Transform):
     Iterable, indexable, sliceable: ``chain[2]`` is a transform, ``chain[:2]`` a chain with the same weights.
 
     memory: "store" keeps the activations of every layer for the backward pass; "invert" keeps those of the last one only, and
-    recomputes the others by inverting layer after layer, so that memory does not grow with depth.
+    recomputes the others by inverting layer after layer, so that memory does not grow with depth.  Layers onto a part of the line
+    (a sigmoid) keep their input: far out floating-point numbers do not tell it.  First derivatives only.
 
     Errors: ArgumentError where an entry is no transform or its domain does not hold the values of the one before,
     ShapeError where declared shapes or contexts do not fit.
