@@ -13,7 +13,7 @@ from probflow.errors import ArgumentError, NetworkError, ShapeError
 from probflow.nn.masked import MADE, dependence, steps_of
 from probflow.printing import shape_text
 from probflow.transforms.incremental import by_passes, by_units
-from probflow.transforms.scalar import ScalarMap, as_scalar_map, fast_density
+from probflow.transforms.scalar import ScalarMap, as_precise_as, as_scalar_map, fast_density
 from probflow.transforms.transform import Pair, Transform, as_context, as_shape
 
 
@@ -96,7 +96,7 @@ class Autoregressive(Transform):
 
     def _h(self, x: Tensor, context: Tensor | None) -> Tensor:
         """h, of shape (N, width, features), or as the conditioner gives it where the map takes that."""
-        h: Tensor = self.conditioner(x) if context is None else self.conditioner(x, context)
+        h = as_precise_as(x, self.conditioner(x) if context is None else self.conditioner(x, context))
         return h if self.map.flat else h.reshape(h.shape[0], self.map.width, self._features)
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:

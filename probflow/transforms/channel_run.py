@@ -9,6 +9,7 @@ from torch import Tensor
 
 from probflow.transforms.conv1x1 import Conv1x1
 from probflow.transforms.coupling_run import CouplingRun
+from probflow.transforms.linear import precise
 from probflow.transforms.normalisation import ActNorm
 from probflow.transforms.transform import Pair, Transform, added
 
@@ -33,7 +34,7 @@ class ChannelRun:
             return self._one_by_one(z, inverse=False)
         weight, scale = mix.inverse_weight().to(z.dtype), norm.log_scale.exp()
         if self.norm_is_first:
-            x = _affine(weight * scale, weight @ norm.shift, z)
+            x = _affine(weight * scale, precise(torch.mv, weight, norm.shift), z)
         else:
             x = _affine(scale.unsqueeze(1) * weight, norm.shift, z)
         return x, -self._logdet(mix.lu.logabsdet)
@@ -68,7 +69,7 @@ class ChannelRun:
 def _affine(weight: Tensor, shift: Tensor, value: Tensor) -> Tensor:
     """W v + t at every pixel."""
     weight = weight.expand(value.shape[0], -1, -1)
-    return torch.baddbmm(shift.unsqueeze(1), weight, value.flatten(2)).view(value.shape)
+    return precise(torch.baddbmm, shift.unsqueeze(1), weight, value.flatten(2)).view(value.shape)
 
 
 Run = Transform | CouplingRun | ChannelRun

@@ -8,7 +8,7 @@ from torch import Tensor
 from probflow._typing import Shape
 from probflow.errors import ArgumentError, ShapeError
 from probflow.printing import shape_text
-from probflow.transforms.linear import LUWeight, solver_dtype
+from probflow.transforms.linear import LUWeight, precise, solver_dtype
 from probflow.transforms.transform import Pair, Transform, as_shape
 
 STARTS = ("rotation", "identity")
@@ -74,7 +74,7 @@ class Conv1x1(Transform):
         # a matrix product, not a convolution: faster for 1×1, and on CUDA convolutions round to 10 bits by default (TF32),
         # after which the inverse is off in the third digit
         weight = weight.to(value.dtype).expand(value.shape[0], -1, -1)
-        return torch.bmm(weight, value.reshape(*value.shape[:2], self.pixels)).view(value.shape)
+        return precise(torch.bmm, weight, value.reshape(*value.shape[:2], self.pixels)).view(value.shape)
 
 
 def _orthogonal(channels: int) -> LUWeight:

@@ -12,7 +12,7 @@ from probflow.errors import ArgumentError
 from probflow.nn.conditioners import DenseConditioner
 from probflow.nn.convolutional import ConvConditioner
 from probflow.printing import shape_text
-from probflow.transforms.scalar import ScalarMap, as_scalar_map, fast_density
+from probflow.transforms.scalar import ScalarMap, as_precise_as, as_scalar_map, fast_density
 from probflow.transforms.splits import SplitLike, as_split
 from probflow.transforms.transform import Pair, Transform, as_context, as_shape
 
@@ -83,7 +83,7 @@ class Coupling(Transform):
         return DenseConditioner(kept[0], hidden, self.map.width * changed[0], context=context, activation=activation)
 
     def _h(self, kept: Tensor, context: Tensor | None) -> Tensor:
-        h: Tensor = self.conditioner(kept) if context is None else self.conditioner(kept, context)
+        h = as_precise_as(kept, self.conditioner(kept) if context is None else self.conditioner(kept, context))
         if self.map.flat:
             return h
         return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])

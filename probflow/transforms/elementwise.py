@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from probflow._typing import Shape
 from probflow.nn.conditioners import DenseConditioner
-from probflow.transforms.scalar import ScalarMap, as_scalar_map
+from probflow.transforms.scalar import ScalarMap, as_precise_as, as_scalar_map
 from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
 
 
@@ -58,9 +58,9 @@ class Elementwise(Transform):
         return self.conditioner(context.flatten(1)).unflatten(1, (self.map.width, *(self.shape or ())))
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
-        x, logdet = self.map.forward_and_logdet(z, self._h(context))
+        x, logdet = self.map.forward_and_logdet(z, as_precise_as(z, self._h(context)))
         return x, sum_event(logdet)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        z, logdet = self.map.inverse_and_logdet(x, self._h(context))
+        z, logdet = self.map.inverse_and_logdet(x, as_precise_as(x, self._h(context)))
         return z, sum_event(logdet)

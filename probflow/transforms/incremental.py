@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from probflow.nn.masked import MADE, MaskedLinear
-from probflow.transforms.scalar import ScalarMap
+from probflow.transforms.scalar import ScalarMap, as_precise_as
 from probflow.transforms.transform import Pair
 
 
@@ -103,7 +103,7 @@ class _Run:
                 pre = self._add(pre, k, hidden[-1], now, now)
             if k < len(self.activations):
                 hidden.append(self.activations[k](pre).expand(-1, z.shape[1]))
-        x, logdet = self.map.forward_and_logdet(z.T, pre.T.unflatten(1, (self.width, -1)))
+        x, logdet = self.map.forward_and_logdet(z.T, as_precise_as(z, pre.T.unflatten(1, (self.width, -1))))
         self.logdets.append(logdet)
         return x.T, hidden
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ class Triangular(LinearMap):
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         matrix, logdet = triangle(self.entries, self.upper)
-        return per_row(self._shifted(F.linear(z, matrix)), logdet)
+        return per_row(self._shifted(precise(F.linear, z, matrix)), logdet)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
         matrix, logdet = triangle(self.entries, self.upper)
@@ -126,7 +126,7 @@ class LUWeight(nn.Module):
         """W of shape (features, features), and log|det W|, a number."""
         upper, logabsdet = triangle(self.entries, upper=True)
         lower = self.entries.tril(-1)
-        return (upper + lower @ upper).index_select(0, self.permutation), logabsdet
+        return (upper + precise(torch.mm, lower, upper)).index_select(0, self.permutation), logabsdet
 
     @property
     def logabsdet(self) -> Tensor:
@@ -135,8 +135,8 @@ class LUWeight(nn.Module):
 
     def product(self, z: Tensor) -> Tensor:
         """W z for vectors ``(batch, features)``: factor by factor, which costs no product of matrices."""
-        z = F.linear(z, triangle(self.entries, upper=True)[0])
-        return permute(z + F.linear(z, self.entries.tril(-1)), self.permutation)
+        z = precise(F.linear, z, triangle(self.entries, upper=True)[0])
+        return permute(z + precise(F.linear, z, self.entries.tril(-1)), self.permutation)
 
     def solve(self, x: Tensor) -> Tensor:
         """W⁻¹ x along dimension 1: vectors ``(batch, features)`` or images ``(batch, features, height, width)``."""
@@ -197,6 +197,16 @@ def solve_triangular(matrix: Tensor, x: Tensor, upper: bool, unitriangular: bool
         matrix.to(dtype), columns.flatten(1).to(dtype), upper=upper, unitriangular=unitriangular
     )
     return found.to(x.dtype).reshape(columns.shape).movedim(0, 1)
+
+
+def precise(product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
+    """A product without the casts of autocast: those are for networks; an inverse and a determinant need all digits."""
+    device = factors[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return product(*factors)
+    dtype = solver_dtype(*(factor.dtype for factor in factors))
+    with torch.autocast(device, enabled=False):
+        return product(*(factor.to(dtype) for factor in factors))
 
 
 def solver_dtype(*dtypes: torch.dtype) -> torch.dtype:

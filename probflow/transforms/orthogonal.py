@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from probflow._typing import Shape
 from probflow.errors import ArgumentError
 from probflow.nn.conditioners import DenseConditioner
-from probflow.transforms.linear import as_features, solver_dtype
+from probflow.transforms.linear import as_features, precise, solver_dtype
 from probflow.transforms.transform import Pair, Transform, as_context, no_logdet
 
 OrthogonalMap = Literal["cayley", "exp"]
@@ -120,10 +120,10 @@ class Orthogonal(Transform):
         return torch.linalg.solve_ex(one + skew, one - skew)[0]
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
-        return F.linear(z, self.matrix.to(z.dtype)), no_logdet(z)
+        return precise(F.linear, z, self.matrix.to(z.dtype)), no_logdet(z)
 
     def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        return F.linear(x, self.matrix.mT.to(x.dtype)), no_logdet(x)
+        return precise(F.linear, x, self.matrix.mT.to(x.dtype)), no_logdet(x)
 
     def extra_repr(self) -> str:
         return f"features={self.entries.shape[0]}, map={self.map!r}"
@@ -142,10 +142,11 @@ def reflect(vectors: Tensor, z: Tensor, transpose: bool = False) -> Tensor:
     v = vectors.to(dtype)
     # H does not change with the length of v, so that this scale, taken as a constant, leaves its gradient exact
     v = v / v.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
-    gram = (v @ v.mT).to(dtype)
+    gram = precise(torch.matmul, v, v.mT)
     half = gram.diagonal(dim1=-2, dim2=-1) / 2
     half = torch.where(half == 0, 1, half)  # v = 0 reflects nothing
     solved = torch.linalg.solve_triangular(gram.tril(-1) + half.diag_embed(), v, upper=False)
     first, second = (v, solved) if transpose else (solved, v)
     rows = z.to(dtype).unsqueeze(1)
-    return (rows - rows @ first.mT @ second).squeeze(1).to(z.dtype)
+    along = precise(torch.matmul, rows, first.mT)
+    return (rows - precise(torch.matmul, along, second)).squeeze(1).to(z.dtype)

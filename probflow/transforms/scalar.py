@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from probflow import domains
@@ -75,6 +76,11 @@ class Turned(ScalarMap):
 
     def inverse_and_logdet(self, x: Tensor, h: Tensor) -> Pair:
         return self.map.forward_and_logdet(x, h)
+
+
+def as_precise_as(value: Tensor, h: Tensor) -> Tensor:
+    """h in the dtype of the values where that is wider: under autocast networks give fewer digits than a bijection computes with."""
+    return h if h.dtype == value.dtype else h.to(torch.promote_types(h.dtype, value.dtype))
 
 
 def as_scalar_map(value: ScalarMap | str) -> ScalarMap:

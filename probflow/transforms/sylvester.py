@@ -14,7 +14,7 @@ from probflow._typing import Shape
 from probflow.errors import ArgumentError
 from probflow.transforms.amortised import Amortised
 from probflow.transforms.fixed_point import Tanh, above_minus_one
-from probflow.transforms.linear import solver_dtype
+from probflow.transforms.linear import precise, solver_dtype
 from probflow.transforms.mixture_cdf import soft_clamp
 from probflow.transforms.orthogonal import reflect
 from probflow.transforms.transform import Pair
@@ -151,7 +151,7 @@ class Sylvester(Amortised):
         for _ in range(2 if torch.is_grad_enabled() else 0):
             h, slope = self.h(product(R_inner, v) + b)
             gap = v + product(R, h) - y
-            jacobian = (R * slope.unsqueeze(1)) @ R_inner
+            jacobian = precise(torch.matmul, R * slope.unsqueeze(1), R_inner)
             jacobian = jacobian + torch.ones_like(v).diag_embed()
             v = v - torch.linalg.solve_triangular(jacobian, gap.unsqueeze(2), upper=True).squeeze(2)
         return v.to(out)
@@ -191,7 +191,9 @@ def orthonormal(directions: Tensor) -> Tensor:
 
 def product(matrix: Tensor, z: Tensor) -> Tensor:
     """Matrix times vector, row by row: ``(m, n)`` or ``(N, m, n)`` times ``(N, n)``."""
-    return F.linear(z, matrix) if matrix.dim() == 2 else (matrix @ z.unsqueeze(2)).squeeze(2)
+    if matrix.dim() == 2:
+        return precise(F.linear, z, matrix)
+    return precise(torch.matmul, matrix, z.unsqueeze(2)).squeeze(2)
 
 
 def _count(value: int, what: str) -> int:

@@ -156,6 +156,29 @@ def test_dtype_goes_through(case: Case, dtype: torch.dtype) -> None:
 
 
 @every
+def test_autocast_is_for_the_networks(case: Case) -> None:
+    """Under automatic casts to bfloat16 values and log-determinants stay float32, and one-pass inverses stay inverses."""
+    transform = case.make().eval()
+    with torch.no_grad():
+        for parameter in transform.parameters():
+            parameter.add_(0.2 * case.spread * torch.randn_like(parameter))
+    transform.float()
+    z, c = case.z(16).float(), case.c(16)
+    c = None if c is None else c.float()
+    start, back = ("forward", "inverse") if transform.forward_cost != "absent" else ("inverse", "forward")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x, logdet = getattr(transform, f"{start}_and_logdet")(z, c)
+        assert x.dtype == logdet.dtype == torch.float32
+        if {transform.forward_cost, transform.inverse_cost} != {"one pass"}:
+            return
+        again, opposite = getattr(transform, f"{back}_and_logdet")(x, c)
+    assert again.dtype == opposite.dtype == torch.float32
+    if not (transform.stochastic_forward or transform.stochastic_inverse):
+        assert_close(again, z, rtol=1e-3, atol=1e-3)
+        assert_close(opposite, -logdet, rtol=1e-3, atol=1e-3)
+
+
+@every
 def test_no_constant_stays_on_the_cpu(case: Case) -> None:
     """On the meta device every tensor must follow: a constant of the CPU raises."""
     look(case, laws.device)
