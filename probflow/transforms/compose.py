@@ -49,7 +49,7 @@ class Compose(Transform):
         self.layers = nn.ModuleList([as_transform(entry) for entry in transforms])
         self.memory = memory
         parts = self._parts
-        self.event_rank = max((part.event_rank for part in parts), default=0)
+        self.event_rank, self._output_rank = _ranks(parts)
         self.context = self._one_context(parts)
         self.shape = self._first_shape(parts)
         self.forward_cost, self.inverse_cost = _worst(p.forward_cost for p in parts), _worst(p.inverse_cost for p in parts)
@@ -77,6 +77,10 @@ class Compose(Transform):
         if made is None or made[0] != parts:  # modules are equal where they are the same: a layer exchanged makes new runs
             made = self.__dict__["_made_runs"] = (parts, with_channel_runs(runs_of(parts)))
         return made[1]
+
+    @property
+    def output_rank(self) -> int:
+        return self._output_rank
 
     @property
     def output_shape(self) -> Shape | None:
@@ -216,6 +220,15 @@ def _of_rows(value: Tensor, total: Tensor | None) -> Tensor:
     if total is None:
         return no_logdet(value)
     return total if total.dim() else total.expand(value.shape[0])
+
+
+def _ranks(parts: Iterable[Transform]) -> tuple[int, int]:
+    """The event ranks of z and of x: the least with which every layer gets its own, where layers change the number of dimensions."""
+    needed = more = 0  # of z; how many dimensions more the values have now than z
+    for part in parts:
+        needed = max(needed, part.event_rank - more)
+        more += part.output_rank - part.event_rank
+    return needed, needed + more
 
 
 def _worst(costs: Iterable[Cost]) -> Cost:

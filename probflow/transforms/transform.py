@@ -108,7 +108,7 @@ class Transform(nn.Module):
                 f"{self._title()} has no inverse that can be computed: its density is known only at values that it has just drawn.\n"
                 "Use it in the generative direction: as a posterior, or fitted by reverse KL."
             )
-        z, logdet = self._inverse_and_logdet(x, self._checked(x, self.output_shape, context))
+        z, logdet = self._inverse_and_logdet(x, self._checked(x, self.output_shape, context, self.output_rank))
         return z, (logdet if logdet.dim() == 1 else sum_event(logdet))
 
     def _forward(self, z: Tensor, context: Tensor | None) -> Tensor:
@@ -161,6 +161,11 @@ class Transform(nn.Module):
         return None if self.shape is None else self.forward_shape(self.shape)
 
     @property
+    def output_rank(self) -> int:
+        """`event_rank` of x, which is that of z where the map keeps the number of dimensions."""
+        return self.event_rank
+
+    @property
     def is_bound(self) -> bool:
         """Whether a density is, in expectation, a lower bound instead of exact."""
         return self.stochastic_inverse
@@ -171,17 +176,18 @@ class Transform(nn.Module):
 
     # ------------------------------------------------------------------ checks
 
-    def _checked(self, value: Tensor, shape: Shape | None, context: Tensor | None) -> Tensor | None:
+    def _checked(self, value: Tensor, shape: Shape | None, context: Tensor | None, rank: int | None = None) -> Tensor | None:
         """The context, once the shapes of both are right."""
+        rank = self.event_rank if rank is None else rank
         if shape is not None:
             if value.shape[1:] != shape:
                 raise ShapeError(
                     f"{self._title()} takes events of shape {shape_text(shape)}, expected {_batch(shape)}, "
                     f"got {shape_text(value.shape)}."
                 )
-        elif value.dim() < 1 + self.event_rank:
+        elif value.dim() < 1 + rank:
             raise ShapeError(
-                f"{self._title()} takes events of at least {self.event_rank} dimension(s) behind the batch, "
+                f"{self._title()} takes events of at least {rank} dimension(s) behind the batch, "
                 f"got {shape_text(value.shape)}.\nFor a single data point write x[None]."
             )
         if self.context is None:
@@ -219,7 +225,7 @@ class Inverse(Transform):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform
-        self.event_rank, self.context = transform.event_rank, transform.context
+        self.event_rank, self.context = transform.output_rank, transform.context
         self.domain, self.codomain = transform.codomain, transform.domain
         self.forward_cost, self.inverse_cost = transform.inverse_cost, transform.forward_cost
         self.stochastic_forward, self.stochastic_inverse = transform.stochastic_inverse, transform.stochastic_forward
@@ -234,6 +240,10 @@ class Inverse(Transform):
     @property
     def inv(self) -> Transform:
         return self.transform
+
+    @property
+    def output_rank(self) -> int:
+        return self.transform.event_rank
 
     def forward_shape(self, shape: Shape) -> Shape:
         return self.transform.inverse_shape(shape)
