@@ -21,18 +21,23 @@ _FEW = 4  # inputs whose orders are all tried
 
 
 def network_error(
-    factor: Factor, names: Names, inputs: list[Tensor], error: Exception, network: Callable[..., Any] | None = None
+    factor: Factor,
+    names: Names,
+    inputs: list[Tensor],
+    error: Exception,
+    network: Callable[..., Any] | None = None,
+    part: nn.Module | None = None,
 ) -> NetworkError:
     """A NetworkError that says what went in, and the likely mistake, with torch's own words below.
 
-    network: what failed, where it gets its inputs in their order.
+    network: what failed, where it gets its inputs in their order.  part: the module that failed, where it is not the whole factor.
     """
     shown = ", ".join(
         f"{name}: {shape_text(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
         for name, value in zip(names, inputs, strict=True)
     )
     return NetworkError(
-        f"{factor.statement}: its network failed on ({shown}).\n{_likely(factor, names, inputs, network)}"
+        f"{factor.statement}: its network failed on ({shown}).\n{_likely(factor, names, inputs, network, part or factor)}"
         f"  {type(error).__name__}: {error}"
     )
 
@@ -52,8 +57,30 @@ def _order_that_runs(network: Callable[..., Any] | None, inputs: list[Tensor]) -
     return found[0] if len(found) == 1 else None
 
 
-def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor], network: Callable[..., Any] | None) -> str:
-    weight = next(factor.parameters(), None)
+def layers_error(
+    statement: Statement, transform: nn.Module, value: Tensor, context: Tensor | None, error: Exception
+) -> NetworkError:
+    """The same for the layers of a flow, between its variable and its noise."""
+    given = {statement.var[0]: value} if context is None else {statement.var[0]: value, "the context": context}
+    weight = next((p for p in transform.parameters() if p.is_floating_point()), None)
+    reason = ""
+    for name, tensor in given.items():
+        if weight is not None and tensor.device != weight.device:
+            reason = f"The weights are on {weight.device}, {name} is on {tensor.device}: move one.\n"
+        elif weight is not None and tensor.dtype != weight.dtype:
+            reason = f"The weights are {weight.dtype}, {name} is {tensor.dtype}: convert one, .to({weight.dtype}).\n"
+        if reason:
+            break
+    shown = ", ".join(
+        f"{n}: {shape_text(t.shape)} {str(t.dtype).removeprefix('torch.')} on {t.device}" for n, t in given.items()
+    )
+    return NetworkError(f"{statement}: its layers failed on ({shown}).\n{reason}  {type(error).__name__}: {error}")
+
+
+def _likely(
+    factor: Factor, names: tuple[str, ...], inputs: list[Tensor], network: Callable[..., Any] | None, part: nn.Module
+) -> str:
+    weight = next(part.parameters(), None)
     if weight is None:
         return ""
     for name, value in zip(names, inputs, strict=True):
@@ -63,7 +90,7 @@ def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor], networ
         if value.is_floating_point() and value.dtype != weight.dtype:
             wanted = str(weight.dtype)
             return f"The weights are {wanted}, {name} is {value.dtype}: convert one, {name}.to({wanted}).\n"
-        if not value.is_floating_point() and not any(isinstance(m, nn.Embedding) for m in factor.modules()):
+        if not value.is_floating_point() and not any(isinstance(m, nn.Embedding) for m in part.modules()):
             return (
                 f"{name} has dtype {value.dtype}, the weights are {weight.dtype}: write {name}.float(), or one-hot labels, "
                 f"F.one_hot({name}, K).float().\n"
@@ -78,8 +105,17 @@ def _likely(factor: Factor, names: tuple[str, ...], inputs: list[Tensor], networ
             f"In the order {right} it runs: write {Statement(statement.name, statement.var, (*(names[i] for i in order), *kept))}, or name "
             "its parameters as the variables.\n"
         )
-    first = next((m for m in factor.modules() if isinstance(m, nn.Linear)), None)
-    if first is not None:
+    first = next((m for m in part.modules() if isinstance(m, (nn.Linear, nn.Embedding))), None)
+    if isinstance(first, nn.Embedding) and len(inputs) == 1:
+        (name,), (value,) = names, inputs
+        if value.is_floating_point():
+            return f"An embedding takes class indices, {name} has dtype {value.dtype}: {name}.long().\n"
+        if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < first.num_embeddings:
+            return (
+                f"Its embedding has {first.num_embeddings} rows, for 0 ... {first.num_embeddings - 1}; {name} goes from "
+                f"{int(value.min())} to {int(value.max())}.\n"
+            )
+    if isinstance(first, nn.Linear):
         widths = [value.shape[-1] if value.dim() > 1 else 1 for value in inputs]
         if first.in_features not in (sum(widths), *widths):
             return (

@@ -17,7 +17,7 @@ from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.parametric import Parametric
 from probflow.distributions.signature import keywords_for
 from probflow.distributions.values import Samples, fold
-from probflow.domains import Domain
+from probflow.domains import Domain, natural
 from probflow.errors import ArgumentError, NoDensity, ShapeError
 from probflow.graph import make_statement
 from probflow.graph import names as as_names
@@ -134,18 +134,22 @@ class Flow(Factor):
 
     def _check_fit(self, label: str) -> None:
         """Shapes and supports of base and transform, as far as they are known now."""
-        event = self._base_event()
-        shape = self.transform.shape
+        base, event, shape = self.base, self._base_event(), self.transform.shape
         if event is not None and shape is not None and event != shape:
             hint = f"\nDeclare it: features_shape={list(shape)}." if event == () else ""
             raise ShapeError(
-                f"{label}: the transform takes events of shape {shape_text(shape)}, but the base {self.base.statement} has events of shape "
+                f"{label}: the transform takes events of shape {shape_text(shape)}, but the base {base.statement} has events of shape "
                 f"{shape_text(event)}.{hint}"
             )
-        support = self.base.origin.family.support if isinstance(self.base.origin, Parametric) else None
+        support = base.origin.family.support if isinstance(base.origin, Parametric) else None
         if isinstance(support, Domain) and not contains(self.transform.domain, support):
             raise ArgumentError(
-                f"{label}: the transform takes {self.transform.domain.text}, but the base {self.base.statement} gives {support.text}."
+                f"{label}: the transform takes {self.transform.domain.text}, but the base {base.statement} gives {support.text}."
+            )
+        if isinstance(support, Domain) and (base.finite or support is natural):
+            raise ArgumentError(
+                f"{label}: the base {base.statement} is discrete ({support.text}): it has probabilities, but a change of variables needs "
+                "a density.\nTake a continuous base, such as Normal."
             )
         event = event if event is not None else shape
         self._event = None if event is None else self.transform.forward_shape(event)
@@ -233,7 +237,9 @@ class Flow(Factor):
                     raise
                 from probflow.distributions.diagnose import network_error
 
-                raise network_error(self, self._context, folded, error) from error
+                raise network_error(
+                    self, self._context, folded, error, part=module if isinstance(module, nn.Module) else nn.Identity()
+                ) from error
         else:
             context = self._joined(folded)
         wanted = self.transform.context or ()
@@ -337,7 +343,7 @@ class Flow(Factor):
 
         Errors: ArgumentError where the base is not Normal, or the temperature not positive.
         """
-        if not temperature > 0:
+        if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0:
             raise ArgumentError(f"{self.statement}: the temperature must be positive, got {temperature!r}.")
         from probflow.distributions.tempered import TemperedNormal
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import torch
 from torch import Tensor
 
 from probflow._typing import Shape
@@ -12,7 +13,7 @@ from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound, inserted_front
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
-from probflow.errors import ShapeError, SupportError
+from probflow.errors import ProbflowError, ShapeError, SupportError
 from probflow.graph import Statement
 from probflow.printing import shape_text
 from probflow.transforms import Transform
@@ -86,10 +87,22 @@ class FlowBound(Bound):
         """The two terms of the formula: log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
         self._checked(value, lead, check)
         flat, context, front = self._folded(value, lead)
-        z, logdet = self.transform.inverse_and_logdet(flat, context)
+        try:
+            z, logdet = self.transform.inverse_and_logdet(flat, context)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self._explain(error, flat, context)
+            raise
         if len(front) > 1:
             z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
         return self.base.log_prob((z,), (len(front) - 1,), False), logdet
+
+    def _explain(self, error: Exception, flat: Tensor, context: Tensor | None) -> None:
+        """Raise what layers and values do not fit, in the user's notation; errors of ours, and of memory, stay as they are."""
+        if compiling() or isinstance(error, (ProbflowError, torch.OutOfMemoryError)):
+            return
+        from probflow.distributions.diagnose import layers_error
+
+        raise layers_error(self.statement, self.transform, flat, context, error) from error
 
     # ------------------------------------------------------------------ sampling
 
@@ -105,7 +118,11 @@ class FlowBound(Bound):
     def draw(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[Tensor, ...]:
         (z,) = self._wide_base().draw(sample_shape, batch, reparam)
         flat, context, front = self._folded(z, len(sample_shape) + self.lead)
-        x = self.transform.forward(flat, context)
+        try:
+            x = self.transform.forward(flat, context)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self._explain(error, flat, context)
+            raise
         return (x.unflatten(0, front) if len(front) > 1 else x,)
 
     def draw_with_log_prob(self, sample_shape: Shape, batch: int, reparam: bool) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -116,7 +133,11 @@ class FlowBound(Bound):
         lead = len(sample_shape) + self.lead
         (z,), log_prob = self._wide_base().draw_with_log_prob(sample_shape, batch, reparam)
         flat, context, front = self._folded(z, lead)
-        x, logdet = self.transform.forward_and_logdet(flat, context)
+        try:
+            x, logdet = self.transform.forward_and_logdet(flat, context)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self._explain(error, flat, context)
+            raise
         if len(front) > 1:
             x, logdet = x.unflatten(0, front), logdet.unflatten(0, front)
         return (x,), (log_prob, -logdet)

@@ -9,7 +9,7 @@ from torch import nn
 
 from probflow._typing import Shape
 from probflow.flows.couplings import mixer
-from probflow.flows.ready_made import Common, ReadyMade, one_shape
+from probflow.flows.ready_made import Common, ReadyMade, as_count, one_shape
 from probflow.transforms import ScalarMap, Transform
 from probflow.transforms.autoregressive import Autoregressive
 
@@ -59,7 +59,7 @@ class MAF(ReadyMade):
         activation: Callable[[], nn.Module] = nn.ReLU,
         **common: Unpack[Common],
     ) -> None:
-        shape = one_shape(features, "MAF")
+        shape, layers = one_shape(features, "MAF"), as_count(layers, "MAF: layers")
         make = maker(transformer)
         super().__init__(
             lambda c: autoregressions(shape, make, layers, hidden, c, activation, mixing), shape, statement, common
@@ -90,7 +90,7 @@ class IAF(ReadyMade):
         activation: Callable[[], nn.Module] = nn.ReLU,
         **common: Unpack[Common],
     ) -> None:
-        shape = one_shape(features, "IAF")
+        shape, layers = one_shape(features, "IAF"), as_count(layers, "IAF: layers")
         make = maker(transformer)
         super().__init__(
             lambda c: [layer.inv for layer in autoregressions(shape, make, layers, hidden, c, activation)],

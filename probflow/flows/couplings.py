@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from probflow._typing import Shape
-from probflow.flows.ready_made import Common, ReadyMade, one_shape
+from probflow.flows.ready_made import Common, ReadyMade, as_count, one_shape
 from probflow.transforms import Affine, Coupling, ScalarMap, Transform
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class NICE(ReadyMade):
         activation: Callable[[], nn.Module] = nn.ReLU,
         **common: Unpack[Common],
     ) -> None:
-        shape = one_shape(features, "NICE")
+        shape, layers = one_shape(features, "NICE"), as_count(layers, "NICE: layers")
         super().__init__(
             lambda c: [*couplings(shape, lambda: "additive", layers, hidden, c, activation), Affine(shape)],
             shape,
@@ -109,7 +109,7 @@ class NSF(ReadyMade):
         from probflow.flows.autoregressive import autoregressions
         from probflow.transforms.spline import SplineMap
 
-        shape = one_shape(features, "NSF")
+        shape, layers = one_shape(features, "NSF"), as_count(layers, "NSF: layers")
 
         def transformer() -> ScalarMap:
             return SplineMap(bins=bins, bound=bound)

@@ -9,7 +9,7 @@ from torch import nn
 
 from probflow._typing import Shape
 from probflow.flows.images import multi_scale
-from probflow.flows.ready_made import Common, ReadyMade, image_shape
+from probflow.flows.ready_made import Common, ReadyMade, as_count, image_shape
 from probflow.transforms import Coupling, ScalarMap, Transform
 from probflow.transforms.conv1x1 import Conv1x1
 from probflow.transforms.normalisation import ActNorm
@@ -49,7 +49,7 @@ class Glow(ReadyMade):
         activation: Callable[[], nn.Module] = nn.ReLU,
         **common: Unpack[Common],
     ) -> None:
-        event = image_shape(shape, "Glow")
+        event, steps = image_shape(shape, "Glow"), as_count(steps, "Glow: steps")
 
         def build(context: Shape | None) -> list[Transform]:
             def block(size: Shape) -> list[Transform]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, TypeAlias, TypedDict
 
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class ReadyMade(Flow):
     def __init__(
         self, layers: Callable[[Shape | None], Sequence[Transform]], shape: Shape, statement: str | None, common: Common
     ):
-        said = _read(common, type(self).__name__)
+        said = _read(common, type(self))
         own = make_statement(statement, var=said.var, cond_var=said.cond_var, name=said.name)
         label = f"{type(self).__name__} {own}"
         context, embedding = read_context(said.context, label)
@@ -81,14 +82,16 @@ class _Said:
         self.context_var, self.memory = context_var, memory
 
 
-def _read(common: Common, title: str) -> _Said:
+def _read(common: Common, kind: type[ReadyMade]) -> _Said:
     unknown = [key for key in common if key not in Common.__annotations__]
     if unknown:
         from probflow.printing import did_you_mean
 
-        hint = did_you_mean(unknown[0], Common.__annotations__)
+        own = [name for name in signature(kind).parameters if name not in ("statement", "common")]
+        hint = did_you_mean(unknown[0], [*own, *Common.__annotations__])
         raise ArgumentError(
-            f"{title} has no argument {unknown[0]!r}.{hint}\n  besides its own: {', '.join(Common.__annotations__)}"
+            f"{kind.__name__} has no argument {unknown[0]!r}.{hint}\n  its own: {', '.join(own)}\n"
+            f"  of every flow: {', '.join(Common.__annotations__)}"
         )
     return _Said(**common)
 
@@ -98,6 +101,13 @@ def standard_normal(shape: Shape, statement: Statement) -> Normal:
     taken = statement.var + statement.cond_var
     name = "z" if "z" not in taken else next(f"z_{i}" for i in range(len(taken) + 1) if f"z_{i}" not in taken)
     return Normal(var=[name], name=statement.name, loc=0.0, scale=1.0, features_shape=shape)
+
+
+def as_count(value: object, what: str) -> int:
+    """A number of layers: an integer, not negative."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ArgumentError(f"{what} must be a number of layers, an integer of at least 0, got {value!r}.")
+    return value
 
 
 def one_shape(features: int | None, title: str) -> Shape:

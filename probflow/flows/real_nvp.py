@@ -11,7 +11,7 @@ from probflow._typing import Shape
 from probflow.errors import ArgumentError
 from probflow.flows.couplings import couplings
 from probflow.flows.images import multi_scale
-from probflow.flows.ready_made import Common, ReadyMade, image_shape, one_shape
+from probflow.flows.ready_made import Common, ReadyMade, as_count, image_shape, one_shape
 from probflow.transforms import Coupling, Transform
 from probflow.transforms.normalisation import ActNorm
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class RealNVP(ReadyMade):
     r"""Affine couplings (Dinh et al., arXiv:1605.08803, eq. 7-8).  Density and sampling are one pass.
 
-    Vectors, ``features=D``: `layers` couplings that take turns with the halves, conditioners of widths `hidden`; mixing: "lu",
+    Vectors, ``features=D``: `layers` couplings (8) that take turns with the halves, conditioners of widths `hidden`; mixing: "lu",
     "permute" or "reverse" puts such a layer behind each.
 
-    Images, ``shape=(channels, height, width)``: the multi-scale architecture of section 3.6: at each of `levels` scales three
+    Images, ``shape=(channels, height, width)``: the multi-scale architecture of section 3.6: at each of `levels` scales (2) three
     checkerboard couplings, a squeeze, three channel couplings, and half of the channels sliced off.  Activation normalisation in
     place of batch normalisation, so that training and evaluation agree; convolutions ``hidden[0]`` channels wide.
     bits: 8 for pixel values 0 ... 255, which are dequantised and put on the real line; None for real values.
@@ -44,8 +44,8 @@ class RealNVP(ReadyMade):
         features: int | None = None,
         *,
         shape: Sequence[int] | None = None,
-        layers: int = 8,
-        levels: int = 2,
+        layers: int | None = None,
+        levels: int | None = None,
         hidden: Sequence[int] = (128, 128),
         mixing: str | None = None,
         bits: int | None = None,
@@ -53,14 +53,18 @@ class RealNVP(ReadyMade):
         **common: Unpack[Common],
     ) -> None:
         if shape is None:
+            _refuse("images, shape=(channels, height, width)", levels=levels, bits=bits)
             event = one_shape(features, "RealNVP")
+            count = as_count(8 if layers is None else layers, "RealNVP: layers")
             super().__init__(
-                lambda c: couplings(event, lambda: "affine", layers, hidden, c, activation, mixing), event, statement, common
+                lambda c: couplings(event, lambda: "affine", count, hidden, c, activation, mixing), event, statement, common
             )
             return
         if features is not None:
             raise ArgumentError("RealNVP: give features= for vectors or shape= for images, not both.")
+        _refuse("vectors, features=...", layers=layers, mixing=mixing)
         event = image_shape(shape, "RealNVP")
+        scales = 2 if levels is None else levels
 
         def build(context: Shape | None) -> list[Transform]:
             def block(split: str) -> Callable[[Shape], list[Transform]]:
@@ -83,6 +87,13 @@ class RealNVP(ReadyMade):
 
                 return made
 
-            return multi_scale(event, levels, block("checkerboard"), block("channel"), context, bits, "RealNVP")
+            return multi_scale(event, scales, block("checkerboard"), block("channel"), context, bits, "RealNVP")
 
         super().__init__(build, event, statement, common)
+
+
+def _refuse(of: str, **given: object) -> None:
+    """An argument that only the other kind of data has would be ignored silently."""
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(f"RealNVP: {name}= is for {of}; here it would do nothing. Leave it out.")

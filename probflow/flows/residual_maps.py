@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from probflow._typing import Shape
-from probflow.flows.ready_made import Common, ReadyMade, one_shape
+from probflow.flows.ready_made import Common, ReadyMade, as_count, one_shape
 from probflow.transforms import Transform
 from probflow.transforms.planar import Planar as PlanarLayer
 from probflow.transforms.radial import Radial as RadialLayer
@@ -30,7 +30,7 @@ class Planar(ReadyMade):
     def __init__(
         self, statement: str | None = None, features: int | None = None, *, layers: int = 8, **common: Unpack[Common]
     ) -> None:
-        shape = one_shape(features, "Planar")
+        shape, layers = one_shape(features, "Planar"), as_count(layers, "Planar: layers")
         super().__init__(lambda c: [PlanarLayer(shape[0], context=c) for _ in range(layers)], shape, statement, common)
 
 
@@ -46,7 +46,7 @@ class Radial(ReadyMade):
     def __init__(
         self, statement: str | None = None, features: int | None = None, *, layers: int = 8, **common: Unpack[Common]
     ) -> None:
-        shape = one_shape(features, "Radial")
+        shape, layers = one_shape(features, "Radial"), as_count(layers, "Radial: layers")
         super().__init__(lambda c: [RadialLayer(shape[0], context=c) for _ in range(layers)], shape, statement, common)
 
 
@@ -71,7 +71,7 @@ class Sylvester(ReadyMade):
         kind: Literal["orthogonal", "householder", "triangular"] = "orthogonal",
         **common: Unpack[Common],
     ) -> None:
-        shape = one_shape(features, "Sylvester")
+        shape, layers = one_shape(features, "Sylvester"), as_count(layers, "Sylvester: layers")
         size = (shape[0] if kind == "triangular" else min(shape[0], 8)) if rank is None else rank
 
         def build(context: Shape | None) -> list[Transform]:

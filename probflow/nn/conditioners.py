@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probflow.errors import ArgumentError
+from probflow.nn.activation import made
 
 
 def zero_(layer: nn.Module) -> nn.Module:
@@ -39,7 +40,7 @@ def behind(activation: Callable[[], nn.Module]) -> nn.Module:
     >>> behind(nn.ReLU), behind(nn.SiLU)
     (OverwritingReLU(inplace=True), SiLU())
     """
-    return OverwritingReLU(inplace=True) if activation is nn.ReLU else activation()
+    return OverwritingReLU(inplace=True) if activation is nn.ReLU else made(activation)
 
 
 class DenseConditioner(nn.Module):
@@ -63,6 +64,9 @@ class DenseConditioner(nn.Module):
         super().__init__()
         if isinstance(hidden, int):
             raise ArgumentError(f"hidden={hidden}: expected the widths of the hidden layers. Write: hidden=({hidden},)")
+        for width in hidden:
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ArgumentError(f"hidden={hidden!r}: every width must be a positive integer. Write: hidden=(128, 128)")
         widths = [in_features + context, *hidden]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from probflow._typing import Shape
 from probflow.errors import ArgumentError
+from probflow.nn.activation import made
 from probflow.nn.conditioners import behind, zero_
 
 
@@ -125,14 +126,14 @@ class ResidualConditioner(nn.Module):
         self.first = ContextConv(channels, hidden, context)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                activation(),
+                made(activation),
                 nn.Conv2d(hidden, hidden, 3, padding=1),
                 behind(activation),
                 nn.Conv2d(hidden, hidden, 3, padding=1),
             )
             for _ in range(blocks)
         )
-        self.last = nn.Sequential(activation(), zero_(nn.Conv2d(hidden, out_channels, 1)))
+        self.last = nn.Sequential(made(activation), zero_(nn.Conv2d(hidden, out_channels, 1)))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.first(channels_last(x), context)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probflow.errors import ArgumentError, CycleError, ShapeError
+from probflow.nn.activation import made
 from probflow.nn.conditioners import zero_
 from probflow.printing import did_you_mean, shape_text
 
@@ -115,7 +116,7 @@ class MADE(nn.Module):
         for width in widths if count else ():
             units = [chosen[k * count // width] for k in range(width)]
             visible = torch.tensor([row for _, row in units])
-            layers += [MaskedLinear(_with_context(_within(below, visible), below_context)), _checked(activation())]
+            layers += [MaskedLinear(_with_context(_within(below, visible), below_context)), _checked(made(activation))]
             per_step = Counter(step for step, _ in units)
             bounds.append(tuple(accumulate((per_step[step] for step in range(len(self.steps))), initial=0)))
             below, below_context = visible, 0

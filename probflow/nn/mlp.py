@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probflow.errors import ArgumentError, ShapeError
+from probflow.nn.activation import made
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -61,7 +62,7 @@ class MLP(nn.Module):
         widths = [sum(self.in_features), *_widths("hidden", list(hidden)), sum(_widths("out", named))]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths[:-1]):
-            layers += [nn.Linear(width, next_width), activation()]
+            layers += [nn.Linear(width, next_width), made(activation)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:

@@ -11,7 +11,7 @@ from probflow._typing import Shape
 from probflow.errors import ArgumentError
 from probflow.nn.conditioners import DenseConditioner
 from probflow.transforms.linear import as_features
-from probflow.transforms.transform import Transform, as_context
+from probflow.transforms.transform import Transform, as_context, check_width
 
 
 class Amortised(Transform):
@@ -41,7 +41,10 @@ class Amortised(Transform):
         """The parameters: as they are, or with a context one set per row, behind a batch dimension."""
         if self.conditioner is None or context is None:
             return trained
-        offsets = self.conditioner(context.flatten(1)).split([parameter.numel() for parameter in trained], 1)
+        given: Tensor = self.conditioner(context.flatten(1))
+        sizes = [parameter.numel() for parameter in trained]
+        check_width(given, sum(sizes), context, self._title())
+        offsets = given.split(sizes, 1)
         return tuple(
             parameter + offset.reshape(offset.shape[0], *parameter.shape)
             for parameter, offset in zip(trained, offsets, strict=True)

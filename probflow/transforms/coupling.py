@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from probflow._typing import Shape
-from probflow.errors import ArgumentError
+from probflow.errors import ArgumentError, NetworkError
 from probflow.nn.conditioners import DenseConditioner
 from probflow.nn.convolutional import ConvConditioner
 from probflow.printing import shape_text
@@ -64,6 +64,8 @@ class Coupling(Transform):
         self.domain, self.codomain = self.map.domain, self.map.codomain
         self.forward_cost, self.inverse_cost = self.map.forward_cost, self.map.inverse_cost
         self.conditioner = conditioner or self._default(hidden, activation)
+        changed = self.split.changed_shape
+        self._outputs = (self.map.width * changed[0], *changed[1:])
 
     def _default(self, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Module:
         kept, changed = self.split.kept_shape, self.split.changed_shape
@@ -84,6 +86,11 @@ class Coupling(Transform):
 
     def _h(self, kept: Tensor, context: Tensor | None) -> Tensor:
         h = as_precise_as(kept, self.conditioner(kept) if context is None else self.conditioner(kept, context))
+        if h.shape[1:] != self._outputs:
+            raise NetworkError(
+                f"{self._title()}: the conditioner gives {shape_text(h.shape)} for {shape_text(kept.shape)}, expected "
+                f"{shape_text((kept.shape[0], *self._outputs))}: {self.map.width} number(s) for each of the changed elements."
+            )
         if self.map.flat:
             return h
         return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from probflow._typing import Shape
 from probflow.nn.conditioners import DenseConditioner
 from probflow.transforms.scalar import ScalarMap, as_precise_as, as_scalar_map
-from probflow.transforms.transform import Pair, Transform, as_context, as_shape, sum_event
+from probflow.transforms.transform import Pair, Transform, as_context, as_shape, check_width, sum_event
 
 
 class Elementwise(Transform):
@@ -55,7 +55,9 @@ class Elementwise(Transform):
         """h, of shape (N or 1, width, *event)."""
         if self.conditioner is None or context is None:
             return self.h.unsqueeze(0)
-        return self.conditioner(context.flatten(1)).unflatten(1, (self.map.width, *(self.shape or ())))
+        h: Tensor = self.conditioner(context.flatten(1))
+        check_width(h, self.map.width * math.prod(self.shape or ()), context, self._title())
+        return h.unflatten(1, (self.map.width, *(self.shape or ())))
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
         x, logdet = self.map.forward_and_logdet(z, as_precise_as(z, self._h(context)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from probflow import domains
 from probflow._typing import Shape
 from probflow.domains import Domain
-from probflow.errors import ArgumentError, NoInverse, ShapeError
+from probflow.errors import ArgumentError, NetworkError, NoInverse, ShapeError
 from probflow.printing import shape_text
 
 Cost: TypeAlias = Literal["one pass", "iterative", "absent"]
@@ -282,16 +282,25 @@ def no_logdet(value: Tensor) -> Tensor:
 
 def as_shape(value: int | tuple[int, ...] | list[int] | torch.Size, what: str) -> Shape:
     """``3``, ``(3,)``, ``[3, 8, 8]`` as an event shape."""
-    sizes = (value,) if isinstance(value, int) else tuple(value)
+    sizes: tuple[object, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ArgumentError(f"{what} must be a positive integer or a shape of them, got {value!r}.")
-    return sizes
+    return cast(Shape, sizes)
 
 
 def as_context(value: int | tuple[int, ...] | list[int] | None, what: str) -> Shape | None:
     """The shape of a context; None and 0 mean that there is none."""
     return None if value is None or value == 0 else as_shape(value, f"{what}: context")
+
+
+def check_width(outputs: Tensor, width: int, context: Tensor, title: str) -> None:
+    """What a conditioner makes of a context is ``(N, width)``."""
+    if outputs.shape[1:] != (width,):
+        raise NetworkError(
+            f"{title}: the conditioner gives {shape_text(outputs.shape)} for a context {shape_text(context.shape)}, expected "
+            f"({context.shape[0]}, {width})."
+        )
 
 
 def _batch(shape: Shape) -> str:

@@ -217,6 +217,31 @@ ERRORS = {
     "no shape": (lambda: pf.flows.Glow("p(x)"), ArgumentError, r"shape=\(channels, height, width\)"),
     "both": (lambda: pf.flows.RealNVP("p(x)", features=2, shape=(1, 4, 4)), ArgumentError, "not both"),
     "mixing": (lambda: pf.flows.NSF("p(x)", features=2, mixing="plu"), ArgumentError, "'lu'"),
+    "layers": (lambda: pf.flows.NSF("p(x)", features=2, layers=-1), ArgumentError, "layers must be a number of layers"),
+    "half a layer": (lambda: pf.flows.Planar("p(x)", features=2, layers=2.5), ArgumentError, "an integer"),
+    "steps": (lambda: pf.flows.Glow("p(x)", shape=(1, 8, 8), steps=-1), ArgumentError, "Glow: steps must be"),
+    "a float of features": (lambda: pf.flows.MAF("p(x)", features=4.0), ArgumentError, "positive integer"),
+    "a float of context": (lambda: pf.flows.MAF("p(x | y)", features=4, context=3.0), ArgumentError, "positive integer"),
+    "its own argument": (lambda: pf.flows.MAF("p(x)", features=4, layer=2), ArgumentError, "Did you mean 'layers'"),
+    "bits of vectors": (lambda: pf.flows.RealNVP("p(x)", features=4, bits=8), ArgumentError, "bits= is for images"),
+    "layers of images": (
+        lambda: pf.flows.RealNVP("p(x)", shape=(1, 8, 8), layers=4),
+        ArgumentError,
+        "layers= is for vectors.*Leave it out",
+    ),
+    "width 0": (lambda: pf.flows.RealNVP("p(x)", features=4, hidden=(8, 0)), ArgumentError, "every width"),
+    "an activation that is made": (
+        lambda: pf.flows.RealNVP("p(x)", features=4, activation=torch.nn.SiLU()),
+        ArgumentError,
+        "Write: activation=nn.SiLU",
+    ),
+    "an activation by function": (lambda: pf.flows.MAF("p(x)", features=4, activation=torch.relu), ArgumentError, "nn.ReLU"),
+    "an activation by name": (lambda: pf.flows.NICE("p(x)", features=4, activation="relu"), ArgumentError, "nn.ReLU"),
+    "a discrete base": (
+        lambda: pf.flows.MAF("p(x)", features=4, base=pf.Bernoulli("p(z)", probs=0.5, features_shape=4)),
+        ArgumentError,
+        "is discrete.*density",
+    ),
     "unknown width": (lambda: pf.flows.MAF("p(x | y)", features=2, context=torch.nn.ReLU()), ArgumentError, "how wide"),
 }
 
@@ -225,6 +250,27 @@ ERRORS = {
 def test_errors(make, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+X, Y = torch.zeros(5, 4), torch.zeros(5, 3)
+RUNNING = {
+    "integers": ("p(x)", None, {"x": X.long()}, "weights are torch.float.., x is torch.int64"),
+    "another precision": ("p(x)", None, {"x": X.half()}, "x is torch.float16: convert one"),
+    "an index too large": (
+        "p(x | y)",
+        torch.nn.Embedding(10, 3),
+        {"x": X, "y": Y[:, 0].long() + 10},
+        "10 rows, for 0 ... 9; y",
+    ),
+    "no indices": ("p(x | y)", torch.nn.Embedding(10, 3), {"x": X, "y": Y[:, 0]}, "takes class indices"),
+}
+
+
+@pytest.mark.parametrize(("statement", "context", "values", "match"), RUNNING.values(), ids=RUNNING)
+def test_values_that_do_not_fit_the_layers(statement, context, values, match: str) -> None:
+    flow = pf.flows.RealNVP(statement, features=4, context=context, layers=2, hidden=(8,))
+    with pytest.raises(pf.errors.NetworkError, match=match):
+        flow.log_prob(values)
 
 
 @pytest.mark.parametrize("make", [pf.flows.RealNVP, pf.flows.NSF, pf.flows.NICE], ids=lambda make: make.__name__)
