@@ -9,6 +9,7 @@ from probflow.transforms.conv1x1 import Conv1x1
 from probflow.transforms.coupling import Coupling
 from probflow.transforms.dequantise import UniformDequantise, VariationalDequantise
 from probflow.transforms.elementwise import Elementwise
+from probflow.transforms.inverse import Inverse
 from probflow.transforms.linear import LU, Diagonal, LUWeight, Triangular
 from probflow.transforms.mixture_cdf import LogisticsMap, MixtureOfLogistics
 from probflow.transforms.monotone import MonotoneMap
@@ -28,7 +29,7 @@ from probflow.transforms.spline import Spline, SplineMap
 from probflow.transforms.squeeze import Squeeze
 from probflow.transforms.sylvester import Sylvester
 from probflow.transforms.torch_transform import TorchTransform
-from probflow.transforms.transform import Inverse, Transform
+from probflow.transforms.transform import Transform
 
 __all__ = [
     "ActNorm",

@@ -13,6 +13,7 @@ from probflow.printing import shape_text
 from probflow.transforms.channel_run import Run, with_channel_runs
 from probflow.transforms.containment import contains
 from probflow.transforms.coupling_run import runs_of
+from probflow.transforms.inverse import Inverse, decode_all, encode_all
 from probflow.transforms.torch_transform import as_transform
 from probflow.transforms.transform import Cost, Pair, Transform, added, no_logdet
 
@@ -56,6 +57,7 @@ class Compose(Transform):
         self.stochastic_forward = any(part.stochastic_forward for part in parts)
         self.stochastic_inverse = any(part.stochastic_inverse for part in parts)
         self.differentiable = all(part.differentiable for part in parts)
+        self.differentiable_inverse = all(part.differentiable_inverse for part in parts)
         if parts:
             self.domain, self.codomain = parts[0].domain, parts[-1].codomain
         self._check_chain(parts)
@@ -122,20 +124,12 @@ class Compose(Transform):
         return x, _of_rows(x, total)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        noise: tuple[Tensor, ...] = ()
-        total = no_logdet(x)
-        for layer in reversed(self._parts):
-            x, own, logdet = layer.encode(x, None if layer.context is None else context)
-            noise, total = own + noise, total + logdet
-        return x, noise, total
+        return encode_all(self._parts, x, context)
 
     def decode(self, z: Tensor, noise: tuple[Tensor, ...] = (), context: Tensor | None = None) -> Tensor:
         if len(noise) != self.noise_parts:
             raise ArgumentError(f"{self._title()}.decode needs {self.noise_parts} pieces of noise, got {len(noise)}.")
-        for layer in self._parts:
-            own, noise = noise[: layer.noise_parts], noise[layer.noise_parts :]
-            z = layer.decode(z, own, None if layer.context is None else context)
-        return z
+        return decode_all(self._parts, z, noise, context)
 
     @property
     def noise_parts(self) -> int:
@@ -199,7 +193,7 @@ class Compose(Transform):
             if place and not contains(part.domain, parts[place - 1].codomain):
                 raise ArgumentError(
                     f"Compose: layer {place} ({part._title()}) takes {part.domain.text}, but {before} gives "
-                    f"{parts[place - 1].codomain.text}."
+                    f"{parts[place - 1].codomain.text}.{_turn(parts)}"
                 )
 
     def _one_context(self, parts: tuple[Transform, ...]) -> Shape | None:
@@ -220,6 +214,14 @@ def _of_rows(value: Tensor, total: Tensor | None) -> Tensor:
     if total is None:
         return no_logdet(value)
     return total if total.dim() else total.expand(value.shape[0])
+
+
+def _turn(parts: tuple[Transform, ...]) -> str:
+    """The other way to write a chain from x to z, whose layers are turned around one by one."""
+    if not all(isinstance(part, Inverse) for part in parts):
+        return ""
+    names = ", ".join(part.inv._title() for part in reversed(parts))
+    return f"\nWrite a chain in its order from z to x, Compose([{names}]); its .inv is the direction from x to z."
 
 
 def _ranks(parts: Iterable[Transform]) -> tuple[int, int]:

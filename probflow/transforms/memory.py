@@ -13,7 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from probflow import domains
 from probflow.errors import ArgumentError
-from probflow.transforms.transform import Inverse, Pair, Transform, sum_event
+from probflow.transforms.inverse import Inverse
+from probflow.transforms.transform import Pair, Transform, sum_event
 
 _RANDOM = (_DropoutNd,)
 _BATCH = (_BatchNorm,)

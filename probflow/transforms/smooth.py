@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from probflow import domains
 from probflow.errors import ArgumentError
-from probflow.transforms.transform import Inverse, Pair, Transform, sum_event
+from probflow.transforms.inverse import Inverse
+from probflow.transforms.transform import Pair, Transform, sum_event
 
 
 class Exp(Transform):

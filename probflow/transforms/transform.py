@@ -73,6 +73,9 @@ class Transform(nn.Module):
     differentiable: bool = True
     """Whether x is a differentiable function of z (rounding is not)."""
 
+    differentiable_inverse: bool = True
+    """Whether z is a differentiable function of x."""
+
     uses_the_batch: bool = False
     """Whether rows influence each other while training (batch normalisation)."""
 
@@ -126,6 +129,8 @@ class Transform(nn.Module):
     @property
     def inv(self) -> Transform:
         """The same map turned around, with the same weights."""
+        from probflow.transforms.inverse import Inverse
+
         return Inverse(self)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
@@ -209,54 +214,6 @@ class Transform(nn.Module):
 
     def _title(self) -> str:
         return type(self).__name__
-
-
-class Inverse(Transform):
-    """A transform turned around: its forward is the other's inverse.  ``transform.inv`` makes it.
-
-    >>> import torch
-    >>> import probflow as pf
-    >>> up = pf.transforms.Exp()
-    >>> down = up.inv
-    >>> type(down).__name__, down.inv is up, down.forward_and_logdet(torch.ones(1, 2))[0]
-    ('Inverse', True, tensor([[0., 0.]]))
-    """
-
-    def __init__(self, transform: Transform) -> None:
-        super().__init__()
-        self.transform = transform
-        self.event_rank, self.context = transform.output_rank, transform.context
-        self.domain, self.codomain = transform.codomain, transform.domain
-        self.forward_cost, self.inverse_cost = transform.inverse_cost, transform.forward_cost
-        self.stochastic_forward, self.stochastic_inverse = transform.stochastic_inverse, transform.stochastic_forward
-        self.shape = transform.output_shape
-
-    def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
-        return self.transform._inverse_and_logdet(z, context)
-
-    def _inverse_and_logdet(self, x: Tensor, context: Tensor | None) -> Pair:
-        return self.transform._forward_and_logdet(x, context)
-
-    @property
-    def inv(self) -> Transform:
-        return self.transform
-
-    @property
-    def output_rank(self) -> int:
-        return self.transform.event_rank
-
-    def forward_shape(self, shape: Shape) -> Shape:
-        return self.transform.inverse_shape(shape)
-
-    def inverse_shape(self, shape: Shape) -> Shape:
-        return self.transform.forward_shape(shape)
-
-    def tempered(self, temperature: float) -> Transform:
-        inner = self.transform.tempered(temperature)
-        return self if inner is self.transform else Inverse(inner)
-
-    def _title(self) -> str:
-        return f"{self.transform._title()}.inv"
 
 
 def sum_event(elements: Tensor) -> Tensor:

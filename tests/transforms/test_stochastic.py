@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transforms.registry import CASES
 
 from probflow import distributions
-from probflow.errors import ArgumentError, ShapeError
+from probflow.errors import ArgumentError, NoInverse, ShapeError
 from probflow.transforms import Affine, Compose, Coupling, LogitPreprocess, Transform
 from probflow.transforms.conv1x1 import Conv1x1
 from probflow.transforms.dequantise import UniformDequantise, VariationalDequantise, integers
@@ -323,6 +323,29 @@ def test_values_that_are_no_levels_have_probability_zero(kind, bad):
     (z.sum() + contribution[0]).backward()
     assert x.grad is not None and bool(x.grad.isfinite().all())
     assert not bool(layer.codomain.holds(x)[1].all())
+
+
+def test_a_chain_turned_around_knows_its_noise_and_what_it_rounds():
+    """Written from x to z and turned: the slice inside still tells its noise, and rounding is still no differentiable map."""
+    chain = shaken(Compose([Affine(5), Slice(5, 2).inv, Affine(2)])).inv
+    x = chain.forward(torch.randn(4, 2))
+    z, noise, contribution = chain.encode(x)
+    assert chain.noise_parts == len(noise) == 1
+    assert_close(chain.decode(z, noise), x)
+    assert_close(contribution, chain.inverse_and_logdet(x)[1])
+    turned = Compose([UniformDequantise(4).inv]).inv
+    assert not turned.differentiable and turned.differentiable_inverse
+    assert turned.inv.differentiable and not turned.inv.differentiable_inverse
+
+
+def test_noise_that_is_not_told_is_an_error():
+    with pytest.raises(NoInverse, match="Augment.inv does not tell the noise.*Slice"):
+        Augment(2, 3).inv.encode(torch.randn(4, 5))
+
+
+def test_a_chain_written_from_data_to_noise_is_told_how_to_turn():
+    with pytest.raises(ArgumentError, match=r"Compose\(\[LogitPreprocess, UniformDequantise\]\); its .inv is the direction"):
+        Compose([UniformDequantise(8).inv, LogitPreprocess(8).inv])
 
 
 def test_rounding_stays_on_the_levels():
