@@ -58,17 +58,17 @@ def _order_that_runs(network: Callable[..., Any] | None, inputs: list[Tensor]) -
 
 
 def layers_error(
-    statement: Statement, transform: nn.Module, value: Tensor, context: Tensor | None, error: Exception
+    statement: Statement, transform: nn.Module, name: str, value: Tensor, context: Tensor | None, error: Exception
 ) -> NetworkError:
-    """The same for the layers of a flow, between its variable and its noise."""
-    given = {statement.var[0]: value} if context is None else {statement.var[0]: value, "the context": context}
+    """The same for the layers of a flow: what they were given was its variable, or the noise that they make it of."""
+    given = {name: value} if context is None else {name: value, "the context": context}
     weight = next((p for p in transform.parameters() if p.is_floating_point()), None)
     reason = ""
-    for name, tensor in given.items():
+    for what, tensor in given.items():
         if weight is not None and tensor.device != weight.device:
-            reason = f"The weights are on {weight.device}, {name} is on {tensor.device}: move one.\n"
+            reason = f"The weights are on {weight.device}, {what} is on {tensor.device}: move one.\n"
         elif weight is not None and tensor.dtype != weight.dtype:
-            reason = f"The weights are {weight.dtype}, {name} is {tensor.dtype}: convert one, .to({weight.dtype}).\n"
+            reason = f"The weights are {weight.dtype}, {what} is {tensor.dtype}: convert one, .to({weight.dtype}).\n"
         if reason:
             break
     shown = ", ".join(

@@ -90,19 +90,19 @@ class FlowBound(Bound):
         try:
             z, logdet = self.transform.inverse_and_logdet(flat, context)
         except (RuntimeError, TypeError, ValueError) as error:
-            self._explain(error, flat, context)
+            self._explain(error, self.statement.var[0], flat, context)
             raise
         if len(front) > 1:
             z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
         return self.base.log_prob((z,), (len(front) - 1,), False), logdet
 
-    def _explain(self, error: Exception, flat: Tensor, context: Tensor | None) -> None:
+    def _explain(self, error: Exception, name: str, flat: Tensor, context: Tensor | None) -> None:
         """Raise what layers and values do not fit, in the user's notation; errors of ours, and of memory, stay as they are."""
         if compiling() or isinstance(error, (ProbflowError, torch.OutOfMemoryError)):
             return
         from probflow.distributions.diagnose import layers_error
 
-        raise layers_error(self.statement, self.transform, flat, context, error) from error
+        raise layers_error(self.statement, self.transform, name, flat, context, error) from error
 
     # ------------------------------------------------------------------ sampling
 
@@ -121,7 +121,7 @@ class FlowBound(Bound):
         try:
             x = self.transform.forward(flat, context)
         except (RuntimeError, TypeError, ValueError) as error:
-            self._explain(error, flat, context)
+            self._explain(error, "the noise", flat, context)
             raise
         return (x.unflatten(0, front) if len(front) > 1 else x,)
 
@@ -136,7 +136,7 @@ class FlowBound(Bound):
         try:
             x, logdet = self.transform.forward_and_logdet(flat, context)
         except (RuntimeError, TypeError, ValueError) as error:
-            self._explain(error, flat, context)
+            self._explain(error, "the noise", flat, context)
             raise
         if len(front) > 1:
             x, logdet = x.unflatten(0, front), logdet.unflatten(0, front)

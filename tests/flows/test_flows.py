@@ -273,6 +273,15 @@ def test_values_that_do_not_fit_the_layers(statement, context, values, match: st
         flow.log_prob(values)
 
 
+def test_noise_that_does_not_fit_the_layers() -> None:
+    zero = torch.zeros(4, dtype=torch.float32)
+    base = pf.Normal("p(z)", loc=zero, scale=zero.exp())
+    flow = pf.flows.RealNVP("p(x)", features=4, base=base, layers=2, hidden=(8,))
+    for draw in (flow.sample, flow.sample_with_log_prob):
+        with pytest.raises(pf.errors.NetworkError, match="the noise is torch.float32: convert one"):
+            draw(batch_n=2)
+
+
 @pytest.mark.parametrize("make", [pf.flows.RealNVP, pf.flows.NSF, pf.flows.NICE], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("features", [2, 3, 5, 7])
 def test_couplings_that_take_turns_change_every_feature(make, features: int) -> None:
