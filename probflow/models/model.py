@@ -149,6 +149,7 @@ class Model:
                 break
 
     def _backward(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        torch.clear_autocast_cache()  # torch.autocast keeps the weights it has cast until it ends, also those of before an update
         for group in self.optimizer.param_groups:  # zero_grad(set_to_none=True), without its profiling
             for tensor in group["params"]:
                 tensor.grad = None
@@ -171,6 +172,7 @@ class Model:
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode and no gradients inside; afterwards every module is in the mode it was in."""
         before = [(module, module.training) for root in self._test_roots for module in root.modules()]
+        torch.clear_autocast_cache()  # the last update has changed the weights
         try:
             for root in self._test_roots:
                 root.eval()

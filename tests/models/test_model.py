@@ -4,6 +4,7 @@ import copy
 import gc
 import warnings
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -405,6 +406,31 @@ def test_bfloat16_autocast():
             losses.append(model.train({"x": x, "z": z}).item())
     assert seen[0] == torch.bfloat16 and net.weight.dtype == torch.float32
     assert losses[-1] < losses[0] - 0.3
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.LBFGS])
+def test_one_autocast_around_all_steps_is_one_around_each(optimizer):
+    """torch casts a weight once per autocast, and would train, and test, with the weights as they were when it began."""
+    torch.set_default_dtype(torch.float32)
+    x, z = torch.bernoulli(torch.full((64, 4), 0.2)), torch.randn(64, 4)
+    values = {"x": x, "z": z}
+
+    def trained(around: bool):
+        torch.manual_seed(0)
+        net = nn.Linear(4, 4)
+        model = ML(Bernoulli("p(x | z)", Logits(net)), optimizer=optimizer, optimizer_params={"lr": 0.5})
+        numbers = []
+        with torch.autocast("cpu", dtype=torch.bfloat16) if around else nullcontext():
+            for _ in range(5):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    numbers.append(model.train(values).item())
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    numbers.append(model.test(values).item())
+        return numbers, weights(net)
+
+    apart, together = trained(False), trained(True)
+    assert apart[0] == together[0] and same(apart[1], together[1])
+    assert apart[0][-1] < apart[0][0] - 0.1
 
 
 class Logits(nn.Module):
