@@ -51,7 +51,8 @@ def fit(
 ) -> dict[str, list[float]]:
     """See `Model.fit`."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-        raise ModelError(f"fit: epochs must be a non-negative integer, got {epochs!r}.")
+        shown = f"a {type(epochs).__name__}" if isinstance(epochs, Tensor) else repr(epochs)
+        raise ModelError(f"fit: epochs must be a non-negative integer, got {shown}.")
     callbacks = _checked_callbacks(callbacks)
     batches = _batches(data, "data", epochs)
     held_out = None if validation is None else _batches(validation, "validation", epochs)

@@ -35,6 +35,25 @@ def no_argument(unknown: Mapping[str, object]) -> ArgumentError:
     return unknown_keywords("Model", unknown, _ARGUMENTS, dict.fromkeys(_OPTIMIZER, hint))
 
 
+_FIT = ("data", "epochs", "validation", "callbacks", "checkpoint", "resume", "progress")
+_FIT_HINTS = {
+    **dict.fromkeys(("validation_data", "val_data", "valid", "test"), "Held-out data are called validation=..."),
+    **dict.fromkeys(("verbose", "progress_bar", "quiet"), "The bar is called progress=True or False."),
+    **dict.fromkeys(("n_epochs", "num_epochs", "max_epochs"), "It is called epochs=..."),
+    **dict.fromkeys(("optimizer", "scheduler", "clip_grad_norm", "distributions", "compile"), "That is an argument of Model(loss, ...)."),
+    **dict.fromkeys(_OPTIMIZER, 'Options of the optimizer are given to the model: Model(loss, optimizer_params={"lr": 1e-3}).'),
+}  # fmt: skip
+
+
+def no_fit_argument(data: object, unknown: Mapping[str, object]) -> ArgumentError:
+    """A keyword that fit does not have; mini-batches are a matter of the data."""
+    batches = {n: value for n, value in unknown.items() if n in ("batch_size", "shuffle", "drop_last")}
+    names = ", ".join(f"{n!r}: ..." for n in data) if isinstance(data, Mapping) else "'x': x"
+    options = ", ".join(f"{n}={value!r}" for n, value in ({"batch_size": 128} | batches).items())
+    line = f"The data say how they are divided: fit(pf.data.Batches({{{names}}}, {options}), ...), or a DataLoader of dicts."
+    return unknown_keywords("fit", unknown, _FIT, {**_FIT_HINTS, **dict.fromkeys(batches, line)})
+
+
 def no_attribute(model: object, name: str) -> UnknownAttribute:
     """A name that a model does not have."""
     meant = (

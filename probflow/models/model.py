@@ -193,6 +193,7 @@ class Model:
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
         progress: bool = True,
+        **unknown: NoReturn,
     ) -> dict[str, list[float]]:
         """Trains for `epochs` passes over `data`; gives `history`.
 
@@ -221,6 +222,8 @@ class Model:
         >>> [round(loss, 4) for loss in history["loss"]]
         [2.8379, 2.0879, 1.9004]
         """
+        if unknown:
+            raise mistakes.no_fit_argument(data, unknown)
         return fitting.fit(self, data, epochs, validation, callbacks, checkpoint, resume, progress)
 
     def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> Model:

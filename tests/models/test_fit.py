@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from probflow.data import Batches
 from probflow.distributions import Normal
-from probflow.errors import MissingVariable, ModelError
+from probflow.errors import ArgumentError, MissingVariable, ModelError
 from probflow.losses import KL, E, Function, Parameter, log
 from probflow.models import ML, Model
 from probflow.models.averages import Averages
@@ -209,6 +209,30 @@ def test_validation_that_cannot_be_used(vae):
         Model(vae.loss).fit(vae.values, 1, validation=[vae.x], progress=False)
     with pytest.raises(ModelError, match="validation yielded no batch"):
         Model(vae.loss).fit(vae.values, 1, validation=[], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (
+            {"batch_size": 32},
+            r"no argument 'batch_size'.\nThe data say .*: fit\(pf.data.Batches\({'x': ...}, batch_size=32\), ...\)",
+        ),
+        ({"shuffle": False}, r"Batches\({'x': ...}, batch_size=128, shuffle=False\)"),
+        ({"validation_data": None}, r"called validation="),
+        ({"verbose": 0}, r"called progress="),
+        ({"lr": 0.1}, r"optimizer_params="),
+        ({"callback": None}, r"no argument 'callback'.* 'callbacks'"),
+    ],
+)
+def test_keywords_of_other_libraries_are_told_where_they_go(vae, keywords, message):
+    with pytest.raises(ArgumentError, match=message):
+        Model(vae.loss).fit(vae.values, epochs=1, **keywords)
+
+
+def test_a_tensor_for_the_epochs_is_not_printed(vae):
+    with pytest.raises(ModelError, match=r"got a Tensor\.$"):
+        Model(vae.loss).fit(vae.values, torch.zeros(1000))
 
 
 def test_a_batch_that_lacks_a_variable_says_so(vae):
