@@ -114,7 +114,7 @@ class Distribution(nn.Module):
     # ------------------------------------------------------------------ verbs that build
 
     def __mul__(self, other: object) -> Distribution:
-        """``p(x|z) * p(z) = p(x,z)``: one factor per variable, no cycles."""
+        """``p(x|z) * p(z) = p(x,z)``: one factor per variable, no cycles.  ``math.prod([p, q, ...])`` is the product of several."""
         from probflow.distributions.joint import product
 
         if isinstance(other, (int, float, Tensor)):
@@ -123,7 +123,9 @@ class Distribution(nn.Module):
             return NotImplemented
         return product(self.factors + other.factors)
 
-    def __rmul__(self, other: object) -> NoReturn:
+    def __rmul__(self, other: object) -> Distribution:
+        if type(other) is int and other == 1:  # the empty product, with which math.prod begins
+            return self
         mistakes.in_arithmetic(self, other, "*")
 
     def __add__(self, other: object) -> NoReturn:

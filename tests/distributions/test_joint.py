@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from probflow.distributions import Normal
-from probflow.errors import CycleError, DuplicateVariable, MissingVariable, ShapeError, UnknownVariable
+from probflow.errors import CycleError, DuplicateVariable, LossError, MissingVariable, ShapeError, UnknownVariable
 
 
 class Encoder(Normal):
@@ -45,6 +46,15 @@ def test_the_statement_is_computed_from_the_factors():
     assert str((p * Normal("p(z | y)", loc="y", scale=1.0)).statement) == "p(x,z|y)"
     assert str((p * Normal("q(z)", loc=0.0, scale=1.0)).statement) == "pq(x,z)"
     assert str((p * Normal("p_{prior}(z)", loc=0.0, scale=1.0)).statement) == "p(x,z)"
+
+
+def test_math_prod_is_the_product_of_several():
+    p, prior = chain()
+    joint = math.prod([p, prior, Normal("p(y | x)", loc="x", scale=1.0)])
+    assert str(joint.statement) == "p(x,z,y)" and math.prod([prior]) is prior
+    for other in (2, 1.0, True, torch.tensor(1)):
+        with pytest.raises(LossError, match="has no meaning"):
+            other * prior
 
 
 def test_sampling_runs_from_parents_to_children_in_any_order_of_factors():
