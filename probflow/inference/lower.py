@@ -21,6 +21,7 @@ from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Neg
 from probflow.losses.change_of_variables import LogDet, NoiseLogProb
 from probflow.losses.node import Loss
 from probflow.losses.probability import Entropy, Expectation, KullbackLeibler, LogProb, Prob
+from probflow.losses.rules.logarithms import logarithm
 from probflow.losses.scalars import Constant, Function, Parameter, Trainable
 from probflow.losses.text import text
 from probflow.printing import shape_text
@@ -168,9 +169,22 @@ def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
             return expectation(inside, LogProb(body.p), planner, env, logarithmic=True, lower=lower)
     if node.name == "log" and isinstance(inside, Prob):
         return planner.plain(planner.log_prob(inside.p, env))
+    if node.name == "log" and isinstance(inside, Sum):
+        parts = [logarithm(term) for term in inside.summands] if min(inside.signs) > 0 else []
+        if parts and None not in parts and not any(map(planner.scores, inside.summands)):
+            slots = tuple(_value(part, planner, env) for part in parts if part is not None)
+            return planner.combine("logaddexp", slots, _log_sum, text=text(node, planner.labels))
     function: Callable[[Any], Tensor] = {"exp": torch.exp, "log": torch.log, "abs": torch.abs}[node.name]
     operand = _value(node.operand, planner, env)
     return planner.combine(node.name, (operand,), lambda a: function(torch.as_tensor(a)), text=text(node, planner.labels))
+
+
+def _log_sum(first: Any, *rest: Any) -> Tensor:
+    """log(exp a + exp b + ...): softplus does not overflow, and a mixture of densities is not 0."""
+    total = torch.as_tensor(first)
+    for term in rest:
+        total = torch.logaddexp(total, torch.as_tensor(term))
+    return total
 
 
 @lower.register

@@ -20,7 +20,7 @@ from probflow.inference.estimators.relaxed import relaxable, relaxed_log_prob
 from probflow.inference.ops import Density, Draw, Item
 from probflow.inference.program import BATCH, Info, Program, Read, Step, needed
 from probflow.inference.totals import SUM
-from probflow.losses.estimators import Canonical, Enumerate, Estimator
+from probflow.losses.estimators import VIMCO, Canonical, Enumerate, Estimator, Rebar, Score
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
 from probflow.losses.probability import Expectation
@@ -429,6 +429,14 @@ class Planner:
             )
             known = self._samples[node] = known or any(map(self.samples, children(node)))
         return known
+
+    def scores(self, node: Loss) -> bool:
+        """Whether the gradient of `node` has a score-function term."""
+        here = isinstance(node, Expectation) and any(
+            isinstance(self.choose(factor, node.sample_shape, node.estimator), (Score, VIMCO, Rebar))
+            for factor in node.q.factors
+        )
+        return here or any(map(self.scores, children(node)))
 
     # ------------------------------------------------------------------ the whole
 

@@ -11,12 +11,13 @@ from functools import singledispatch
 from probflow.distributions import Distribution
 from probflow.distributions.joint import product
 from probflow.inference.closed_forms import has_entropy, kl_formula
-from probflow.losses.arithmetic import Negative, Product, Quotient, Reduce, Sum
+from probflow.losses.arithmetic import Elementwise, Negative, Product, Quotient, Reduce, Sum
 from probflow.losses.free import is_scalar
 from probflow.losses.node import Loss, children, intern, with_children
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb
 from probflow.losses.rules import cancellation
 from probflow.losses.rules.divergences import Found, Places, take_out_entropy, take_out_kl, written
+from probflow.losses.rules.logarithms import positive_factors
 from probflow.losses.scalars import Constant
 from probflow.losses.terms import Term, substitute, sum_of, terms_of
 
@@ -50,6 +51,16 @@ def _(node: Loss, trace: Trace | None = None) -> Loss:
     typed = _cancelled(node, trace, keep=True)  # first as typed: what cancels need not be taken apart
     new = with_children(typed, [simplify(child, trace) for child in children(typed)])
     return _cancelled(new, trace, keep=True)
+
+
+@simplify.register
+def _(node: Elementwise, trace: Trace | None = None) -> Loss:
+    new = positive_factors(node)
+    if new is not None:
+        if trace is not None:
+            trace.step(positive_factors.name, node, new)
+        return simplify(new, trace)
+    return with_children(node, [simplify(node.operand, trace)])
 
 
 def _cancelled(node: Loss, trace: Trace | None, keep: bool) -> Loss:

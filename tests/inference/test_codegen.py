@@ -107,6 +107,7 @@ LOSSES: dict[str, tuple[Loss, dict[str, Any]]] = {
     "trained constants": (KL(q, trained) + KL(trained, prior) + E(trained)[log(p)] + Entropy(trained), {"x": X}),
     "arithmetic": (E(q)[log(p).detach() - log(q) / 4].abs().clamp(max=3.0) * 2 + exp(log(prior)) - 1, {"x": X, "z": Z}),
     "probabilities": (log(E(q, [3])[Prob(p)]) - 2 * log(q_zy), {"x": X, "y": Y, "z": Z}),
+    "sums of densities": (log(Prob(p) / 2 + E(q, [3])[Prob(p) / Prob(q)] + 1).mean(), {"x": X, "z": Z}),
     "given": (log(p_xy.given(y=Y[:1])), {"x": X, "z": Z}),
     "summed out": (log((p_xy * p_y).marginalize_var("y")), {"x": X, "z": Z}),
     "deterministic": (E(pf.Deterministic("h(z | x)", linear) * q_w, [3])[log(p_z)], {"x": X}),

@@ -51,6 +51,10 @@ class Model:
 # name -> (an expression that the rule applies to, one that it must refuse)
 CASES = {
     "log of a product": (lambda m: log(m.p), lambda m: log(m.px)),
+    "log of positive factors": (
+        lambda m: log(E(m.k, sample_shape=[2])[0.5 * Prob(m.xk) ** 2 / (Prob(m.k) + 1)] / 2),
+        lambda m: log(E(m.k)[Prob(m.xk)] * E(m.k)[Prob(m.k)]),  # independent draws, which a sum would share
+    ),
     "linearity": (lambda m: E(m.q)[m.beta * m.f + m.g - 2 * m.both], lambda m: E(m.q)[m.f]),
     "cancellation": (
         lambda m: log(m.px) + log(m.pz1) - log(m.px),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ _MATH: dict[Any, Callable[[list[str]], str]] = {
     "log": lambda c: f"torch.log({_tensor(c[0])})",
     "abs": lambda c: f"torch.abs({_tensor(c[0])})",
     "detach": lambda c: f"{_tensor(c[0])}.detach()",
+    "logaddexp": lambda c: functools.reduce(lambda a, b: f"torch.logaddexp({a}, {b})", [_plain_tensor(code) for code in c]),
     "min": lambda c: _extremum("torch.minimum", "max", c),
     "max": lambda c: _extremum("torch.maximum", "min", c),
 }
@@ -44,6 +46,10 @@ _MATH: dict[Any, Callable[[list[str]], str]] = {
 
 def _tensor(code: str) -> str:
     return f"torch.as_tensor({code})" if is_number(code) else atom(code)
+
+
+def _plain_tensor(code: str) -> str:
+    return f"torch.as_tensor({code})" if is_number(code) else code
 
 
 def _extremum(function: str, limit: str, codes: list[str]) -> str:
@@ -73,7 +79,10 @@ def _combine(to: Writer, step: Step, info: Info) -> Entry:
         named = [i for i, slot in enumerate(step.args) if any(r.slot == slot and r.number for r in to.program.reads)]
         if named and key not in ("negative", "product", "quotient", "power"):
             raise NoRule  # a number or a tensor: only the run knows
-        code, hint = _MATH[key](codes), {"exp": "exponential", "log": "logarithm", "abs": "absolute"}.get(key, key)
+        code, hint = (
+            _MATH[key](codes),
+            {"exp": "exponential", "log": "logarithm", "abs": "absolute", "logaddexp": "log_sum"}.get(key, key),
+        )
     else:
         raise NoRule
     to.section(step.text or key)

@@ -73,9 +73,9 @@ def _bare(term: Term) -> tuple[float, Term]:
             number = -number
             stack.append(node.operand)
         elif isinstance(node, Product):
-            several = sum(map(_draws, node.factors)) > 1  # each then draws by its place, which must stay
+            several = sum(map(draws, node.factors)) > 1  # each then draws by its place, which must stay
             for factor in reversed(node.factors):
-                if several and _draws(factor):
+                if several and draws(factor):
                     drawn.insert(0, factor)
                 else:
                     stack.append(factor)
@@ -98,7 +98,7 @@ def factors(node: Loss) -> Loss | None:
     if not isinstance(node, (Product, Quotient)):
         return None
     above, below = _fraction(node)
-    if not below or sum(map(_draws, above + below)) > 1:  # a factor gone would give the other draws other places
+    if not below or sum(map(draws, above + below)) > 1:  # a factor gone would give the other draws other places
         return None
     if not _cancel(above, below):
         above, below = _densities(above), _densities(below)
@@ -140,7 +140,8 @@ def _never_zero(node: Loss) -> bool:
     return isinstance(node, Prob) or (isinstance(node, Elementwise) and node.name == "exp")
 
 
-def _draws(node: Loss) -> bool:
+def draws(node: Loss) -> bool:
+    """Whether computing it may draw samples."""
     return any(isinstance(part, (Expectation, KullbackLeibler, Entropy, CrossEntropy)) for part in walk(node))
 
 
