@@ -56,9 +56,13 @@ def _piece(piece: str) -> str:
     return text if sum(map(len, plain)) <= 1 else _upright(piece)
 
 
+_ESCAPED = str.maketrans({sign: "\\" + sign for sign in "_ #$%&"})
+"""Signs of a word that mean something else to TeX; a space would be left out."""
+
+
 def _upright(word: str) -> str:
     command = "mathrm" if word.isascii() else "text"  # \mathrm has no glyphs for kana and kanji
-    return "\\" + command + "{" + word.replace("_", r"\_") + "}"
+    return "\\" + command + "{" + word.translate(_ESCAPED) + "}"
 
 
 def shape_text(shape: Iterable[int]) -> str:

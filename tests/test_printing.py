@@ -36,6 +36,8 @@ LATEX = {
     "local": r"\mathrm{local}",  # sympy alone reads a calligraphic "lo"
     "layernorm": r"\mathrm{layernorm}",
     "v2x": r"\mathrm{v2x}",
+    "log r": r"\mathrm{log\ r}",
+    "50%": r"\mathrm{50\%}",
     "lambda_": r"\mathrm{lambda\_}",
     "_h": r"\mathrm{\_h}",
     "_": r"\mathrm{\_}",

@@ -17,11 +17,14 @@ MOST_INSIDE = 4
 MOST_BESIDE = 3
 
 
-def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None, ax: Axes | None = None) -> Axes:
-    """One line per entry of `history`, a dict name -> one number per epoch, over the epochs 1, 2, ...
+def loss_curve(
+    history: Mapping[str, Sequence[float]] | Sequence[float], title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """One line per entry of `history`, a dict name -> one number per epoch, over the epochs 1, 2, ...; or one list of numbers.
 
-    ``"loss"`` and ``"test_loss"`` are drawn heavier than the terms; a name that starts with ``test_`` is dashed. With more than
-    four lines the legend stands beside the axes.
+    ``"loss"`` and ``"test_loss"`` are drawn heavier than the terms; a name that starts with ``test_`` is dashed. The learning rate
+    and the seconds that `fit` notes, ``"lr"`` and ``"seconds"``, are left out. With more than four lines the legend stands beside the
+    axes.
 
     Errors: `ArgumentError` for a history without numbers, `MissingDependency` without matplotlib (extra `viz`).
 
@@ -29,9 +32,7 @@ def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None,
     >>> axes.get_xlabel(), len(axes.lines)
     ('epoch', 2)
     """
-    drawn = {name: values for name, values in history.items() if len(values)}
-    if not drawn:
-        raise ArgumentError("loss_curve: the history is empty; train for at least one epoch first.")
+    drawn = _drawn(history, "loss_curve")
     beside = len(drawn) > MOST_INSIDE
     if ax is None:
         ax = new_axes(9.0 if beside else 6.4, 4.2)
@@ -58,6 +59,16 @@ def loss_curve(history: Mapping[str, Sequence[float]], title: str | None = None,
     return ax
 
 
+def _drawn(history: Mapping[str, Sequence[float]] | Sequence[float], what: str) -> dict[str, list[float]]:
+    """The lines: every entry that has numbers, of the loss's size."""
+    if not isinstance(history, Mapping):
+        history = {"loss": history}
+    drawn = {name: list(values) for name, values in history.items() if len(values) and name not in ("lr", "seconds")}
+    if not drawn:
+        raise ArgumentError(f"{what}: the history is empty; train for at least one epoch first.")
+    return drawn
+
+
 def loss_terms(
     history: Mapping[str, Sequence[float]], title: str | None = None, log: bool = False, ax: Axes | None = None
 ) -> Axes:
@@ -73,9 +84,7 @@ def loss_terms(
     >>> [line.get_label() for line in axes.lines]
     ['loss', 'KL[q(z|x) || p(z)]', 'KL[q(z|x) || p(z)], test']
     """
-    drawn = {name: list(values) for name, values in history.items() if len(values) and name not in ("lr", "seconds")}
-    if not drawn:
-        raise ArgumentError("loss_terms: the history is empty; train for at least one epoch first.")
+    drawn = _drawn(history, "loss_terms")
     if ax is None:
         ax = new_axes(7.6, 3.8)
     colors = _colors(drawn)
@@ -101,9 +110,7 @@ def loss_panels(history: Mapping[str, Sequence[float]], title: str | None = None
     >>> [panel.get_title() for panel in loss_panels(history).axes]
     ['loss', 'KL[q(z|x) || p(z)]']
     """
-    drawn = {name: list(values) for name, values in history.items() if len(values) and name not in ("lr", "seconds")}
-    if not drawn:
-        raise ArgumentError("loss_panels: the history is empty; train for at least one epoch first.")
+    drawn = _drawn(history, "loss_panels")
     terms = list(dict.fromkeys(name.removeprefix("test_") for name in drawn))
     rows, cols = math.ceil(len(terms) / MOST_BESIDE), min(len(terms), MOST_BESIDE)
     figure = new_figure(4.4 * cols, 3.4 * rows + (0.4 if title else 0.0))

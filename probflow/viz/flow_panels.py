@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BEFORE, AFTER, THIRD = "#2f6db3", "#d1701f", "#4b8b3b"
 CURVE = 400
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+FLAT = 1e-4
+"""A log-determinant smaller than this is the rounding of an identity, and is not magnified."""
 
 
 def change_of_variables(
@@ -81,6 +83,8 @@ def change_of_variables(
     _density(ax_after, drawn, reach.tolist(), density_on_the_line(flow, reach, known), bins, AFTER, upright=False)
     ax_slope.plot(zs, logdet.tolist(), color=THIRD, linewidth=1.8)
     ax_slope.axhline(0.0, color="0.7", linewidth=0.8)
+    if logdet.abs().max() < FLAT:
+        ax_slope.set_ylim(-1.0, 1.0)
     _dress(flow, ax_map, ax_after, ax_before, ax_slope)
     ax_map.set(xlim=(left, float(along[-1])), ylim=(bottom, top))
     figure.text(0.18, 0.3, mathtext(_equation(flow)), ha="center", va="center", fontsize="x-large")
@@ -228,7 +232,8 @@ def warped_steps(
     figure = new_figure(2.5 * cols + 0.7, 2.75 * rows + (0.3 if title else 0.0))
     axes = cast("list[Axes]", list(figure.subplots(rows, cols, squeeze=False).flat))
     shown = torch.cat([total[2 * len(vertical) :] for _, total in states])
-    limit = max(float(shown.abs().quantile(0.99)), 1e-6)
+    limit = float(shown.abs().quantile(0.99))
+    limit = limit if limit > FLAT else 1.0
     points, colors = None, LinearSegmentedColormap.from_list("pulled apart", ["#1546c0", "#8a8a8a", "#cc2015"])
     for ax, count, (x, total) in zip(axes, counts, states, strict=False):
         grid = x[: 2 * len(vertical)].reshape(2 * lines, len(along), 2)

@@ -104,12 +104,17 @@ def latent_scatter(
 
     labels: (N,) integers or names, (N, K) one-hot, or (N,) real numbers.
 
-    Errors: ShapeError for other shapes.
+    Errors: ArgumentError for what is not a tensor, ShapeError for other shapes.
 
     >>> axes = latent_scatter(torch.randn(30, 2), torch.arange(30) % 3)
     >>> [text.get_text() for text in axes.get_legend().get_texts()]
     ['0', '1', '2']
     """
+    if not isinstance(z, Tensor):
+        raise ArgumentError(
+            f"latent_scatter takes the points themselves, a tensor of the shape (N, 2), got a {type(z).__name__}.\n"
+            "Draws of q(z|x): q.sample({'x': x})['z']; its means: q.mean({'x': x})."
+        )
     points = z.detach().to("cpu", torch.float32)
     if points.dim() != 2 or points.shape[1] != 2:
         hint = " Choose two of them: z[:, :2]." if points.dim() == 2 and points.shape[1] > 2 else ""

@@ -19,6 +19,13 @@ def test_one_line_per_entry_over_the_epochs():
     assert axes.lines[0].get_linewidth() > axes.lines[2].get_linewidth()
 
 
+def test_what_fit_returns_and_one_list_of_it():
+    axes = loss_curve({**HISTORY, "lr": [0.1] * 3, "seconds": [0.2] * 3})
+    assert [line.get_label() for line in axes.lines] == list(HISTORY)
+    (line,) = loss_curve(HISTORY["loss"]).lines
+    assert line.get_label() == "loss" and list(line.get_ydata()) == HISTORY["loss"]
+
+
 def legend_starts_right_of_the_axes(axes) -> bool:
     axes.figure.draw_without_rendering()
     return axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1

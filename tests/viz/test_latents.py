@@ -106,6 +106,8 @@ def test_real_numbers_have_a_colour_bar_and_no_labels_neither() -> None:
 
 
 def test_scatter_errors() -> None:
+    with pytest.raises(ArgumentError, match=r"the points themselves, .*, got a Samples.\nDraws of q\(z\|x\): q.sample"):
+        viz.latent_scatter(pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2).sample(batch_n=3))  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"\(20, 3\), expected \(N, 2\). Choose two of them: z\[:, :2\]"):
         viz.latent_scatter(torch.zeros(20, 3))
     with pytest.raises(ShapeError, match=r"20 points, but labels of the shape \(19,\)"):

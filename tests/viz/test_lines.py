@@ -208,6 +208,14 @@ def test_warped_steps_accumulates_the_log_determinant() -> None:
     assert_close(torch.tensor(last.get_array().tolist()), expected.detach(), atol=1e-3, rtol=1e-3, check_dtype=False)
 
 
+def test_the_rounding_of_an_untrained_flow_is_not_magnified() -> None:
+    slope = panel(viz.change_of_variables(flows.NSF("p(x)", features=1, layers=2, hidden=(8,)), samples=100), "Jacobian term")
+    assert slope.get_ylim() == (-1.0, 1.0)  # type: ignore[attr-defined]
+    points = viz.warped_steps(flows.NSF("p(x)", features=2, layers=2, hidden=(8,)), samples=30).axes[0].collections[1]
+    assert points.get_clim() == (-1.0, 1.0)
+    assert viz.warped_steps(affine(2, scale=1.01), samples=30).axes[0].collections[1].get_clim()[1] < 0.1
+
+
 def test_flow_panel_errors() -> None:
     with pytest.raises(ShapeError, match=r"with one feature; p\(x\) has events of the shape \(3,\)"):
         viz.change_of_variables(flows.NICE("p(x)", features=3))
