@@ -400,3 +400,21 @@ def test_trained_coefficients_and_densities() -> None:
     loss.eval({"x": torch.zeros(4)}).backward()
     assert_close(weight.grad, KL(q, p).mean().eval({"x": torch.zeros(4)}).detach())
     assert all(tensor.grad is not None and tensor.grad != 0 for tensor in loss.parameters())
+
+
+# ---------------------------------------------------------------------- an estimator for all of q, a point mass among it
+
+
+@pytest.mark.parametrize("estimator", ["score", pf.Score(baseline="none"), pf.PerVariable(y="score", z="score")], ids=str)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_point_mass_is_left_out_of_what_is_asked_for(estimator: Any, renamed: bool) -> None:
+    """y ~ Bernoulli(σ(a)), z = c y: E[z²] = c² σ(a)."""
+    a, c = rows(A), rows(1.5)
+    y = pf.Bernoulli("q(y|x)", lambda x: {"logits": a})
+    z_of_y = pf.Deterministic("q(z|y)", lambda y: c * y)
+    if renamed:
+        z_of_y = pf.Deterministic("q(h|y)", lambda y: c * y).replace_var(h="z")
+    loss = E(y * z_of_y, estimator=estimator)[z**2]
+    p = sigmoid(A)
+    unbiased(per_row(loss, a), 1.5**2 * p * (1 - p))
+    unbiased(per_row(loss, c), 2 * 1.5 * p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probflow._typing import Shape
+from probflow.distributions import Deterministic
 from probflow.distributions.base import Factor
 from probflow.errors import LossError
 from probflow.inference.estimators.relaxed import relaxable
@@ -25,11 +26,13 @@ _ENUMERATE, _PATHWISE, _SCORE = NAMED["enumerate"], NAMED["pathwise"], NAMED["sc
 
 
 def choose(factor: Factor, sample_shape: Shape, estimator: Canonical, too_many: frozenset[int]) -> Estimator:
-    """The estimator for one factor of an expectation.
+    """The estimator for one factor of an expectation.  A point mass has nothing to estimate: what is asked for is for the others.
 
     Errors: LossError where the one asked for does not exist.
     """
     how = None if estimator is None else asked(estimator, factor.var)
+    if isinstance(factor.origin, Deterministic):
+        return _PATHWISE
     if how is not None:
         _check(factor, how)
         return how
