@@ -117,6 +117,12 @@ def _likely(
             )
     if isinstance(first, nn.Linear):
         widths = [value.shape[-1] if value.dim() > 1 else 1 for value in inputs]
+        deep = next((name for name, value in zip(names, inputs, strict=True) if value.dim() > 2), None)
+        if deep is not None and first.in_features == sum(widths):
+            return (
+                f"Dimension 0 of {deep} is taken for the batch. If samples stand in front of it, pass the dict that sample returned, "
+                f"which knows, or fold them into the batch: {deep}.flatten(0, 1).\n"
+            )
         if first.in_features not in (sum(widths), *widths):
             return (
                 f"Its first linear layer takes {first.in_features} features; the inputs have "

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from probflow.distributions import Bernoulli, Categorical, Normal
 from probflow.errors import ArgumentError, NetworkError, ParameterError, ShapeError, SupportError
+from probflow.nn import MLP
 
 # ---------------------------------------------------------------------- how a network gets its inputs
 
@@ -143,6 +144,15 @@ def test_a_failing_network_says_what_went_in():
 
 
 # ---------------------------------------------------------------------- constants and names
+
+
+def test_samples_in_a_plain_dict_are_told_how_to_be_passed():
+    p = Normal("p(x | z)", MLP(4, [], {"loc": 3}), scale=1.0)
+    drawn = (p * Normal("p(z)", loc=0.0, scale=1.0, features_shape=4)).sample(batch_n=5, sample_shape=2)
+    for call in (p.mean, p.sample):
+        with pytest.raises(NetworkError, match=r"Dimension 0 of z .*the dict that sample returned.*: z.flatten\(0, 1\)"):
+            call({"z": drawn["z"]})
+    assert p.mean(drawn).shape == p.mean({"z": drawn["z"].flatten(0, 1)}).unflatten(0, (2, 5)).shape == (2, 5, 3)
 
 
 def test_numbers_tensors_and_parameters():
