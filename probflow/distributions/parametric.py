@@ -474,9 +474,7 @@ class Parametric(Networked):
         domain.require(
             tensor,
             lambda offender: ParameterError(
-                f"{label or self.statement}: {name} must be {domain.text}, got {offender}."
-                + ("\nNaN: look at the inputs, the learning rate and the loss of the step before." if "nan" in offender else "")
-                + (f"\nMake it positive, for example {name} = F.softplus(...)." if domain is domains.positive else "")
+                f"{label or self.statement}: {name} must be {domain.text}, got {offender}.{_advice(name, offender, domain)}"
             ),
         )
 
@@ -493,3 +491,14 @@ class Parametric(Networked):
         if self._features is not None:
             parts.append(f"features_shape={list(self._features)}")
         return f"{name} {', '.join(parts)}".rstrip()
+
+
+def _advice(name: str, offender: str, domain: domains.Domain) -> str:
+    """What to do about a parameter outside its domain."""
+    if "nan" in offender:
+        return "\nNaN: look at the inputs, the learning rate and the loss of the step before."
+    if domain is not domains.positive:
+        return ""
+    if offender.startswith("0 "):
+        return f"\nF.softplus and exp of a very negative number are 0: give it a floor, {name} = F.softplus(...) + 1e-3."
+    return f"\nMake it positive, for example {name} = F.softplus(...)."

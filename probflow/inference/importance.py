@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class ImportanceEstimate:
     standard_error: Tensor
     """Of `log_evidence`, by the delta method, shape (batch,); infinite where one sample, or none of any weight, tells nothing."""
 
-    log_weights: Tensor
+    log_weights: Tensor = field(repr=False)
     """log w_k = log p - log q, shape (K, batch)."""
 
 

@@ -125,11 +125,14 @@ def test_a_number_in_the_output():
         assert_close(p.variance({"x": X}), torch.full((3, 2), 4.0))
 
 
-@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan")])
-def test_a_parameter_outside_its_domain(bad):
+@pytest.mark.parametrize(
+    ("bad", "advice"),
+    [(-1.0, r"Make it positive, .*softplus\(...\)\.$"), (0.0, r"a floor, .*\+ 1e-3\.$"), (float("nan"), "step before.$")],
+)
+def test_a_parameter_outside_its_domain(bad, advice):
     scale = torch.ones(3, 2)
     scale[1, 0] = bad
-    with pytest.raises(ParameterError, match=r"p\(v\|x\): scale must be positive.*at \[1, 0\]"):
+    with pytest.raises(ParameterError, match=rf"p\(v\|x\): scale must be positive.*at \[1, 0\]\.\n.*{advice}"):
         Normal("p(v | x)", lambda x: {"loc": x, "scale": scale}).sample({"x": X})
 
 

@@ -247,6 +247,12 @@ MISTAKES = {
 }  # fmt: skip
 
 
+def test_what_it_shows_is_short() -> None:
+    q = pf.Normal("q(z)", loc=0.0, scale=1.0)
+    shown = repr(pf.importance(pf.CustomProb("p(z)", lambda z: -z.square()), q, samples=500))
+    assert "log_evidence=" in shown and "effective_samples=" in shown and len(shown) < 200
+
+
 @pytest.mark.parametrize(("make", "error", "match"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes(make, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
