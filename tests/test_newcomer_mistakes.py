@@ -176,6 +176,21 @@ MISTAKES = {
         errors.ValuesError,
         ["batch_n=8 for rows"],
     ),
+    "a weight of the bound": (
+        lambda: pf.ELBO(P * PRIOR, pf.Normal("q(z | x, y)", Encoder()), beta=4),  # type: ignore[arg-type]
+        errors.ArgumentError,
+        ["E(q)[log(p)] - beta * KL(q, prior)"],
+    ),
+    "samples of the bound": (
+        lambda: pf.ELBO(P * PRIOR, pf.Normal("q(z | x, y)", Encoder()), samples=4),  # type: ignore[arg-type]
+        errors.ArgumentError,
+        ["Write sample_shape=[K]."],
+    ),
+    "one number for the batch": (
+        lambda: pf.Function(lambda z: z.mean(), ["z"], "MMD").eval({"z": X}),
+        errors.ShapeError,
+        ["shape (5,), got ()", "the same in every row: .expand(len(z))."],
+    ),
     "torch.compile of an expression": (lambda: torch.compile(LOSS), errors.LossError, ["loss.compile()"]),  # type: ignore[call-overload]
     "one condition for all rows": (
         lambda: FLOW.log_prob({"y": X[:, :1], "x": X[:1, :1]}),

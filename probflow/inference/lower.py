@@ -255,7 +255,11 @@ def _(node: Function, planner: Planner, env: Env) -> Slot:
         if result.shape != folded[0].shape[:1]:
             raise ShapeError(
                 f"{shown} must return one number per batch element, shape ({folded[0].shape[0]},), got {shape_text(result.shape)}.\n"
-                "Sum over the event dimensions inside: .flatten(1).sum(1)."
+                + (
+                    "Sum over the event dimensions inside: .flatten(1).sum(1)."
+                    if result.dim()
+                    else f"What is one number for the whole batch is the same in every row: .expand(len({node.variables[0]}))."
+                )
             )
         return result.unflatten(0, front) if len(front) > 1 else result
 

@@ -187,6 +187,10 @@ class Expectation(Loss):
         return intern(cls, q, body, shape, how, baselines(how))
 
 
+_COUNTS = dict.fromkeys(("K", "k", "n", "samples", "num_samples", "n_samples"), "Write sample_shape=[K].")
+_WEIGHTS = dict.fromkeys(("beta", "kl_weight", "weight"), "A weight is written out: E(q)[log(p)] - beta * KL(q, prior).")
+
+
 class E:
     """``E(q)[f]``, ``E(q, sample_shape=[K])[f]``: the expectation of f under q.
 
@@ -197,6 +201,8 @@ class E:
     E_q(z)[f(z)]
     >>> pf.E(q)[f].eval()  # z has two states: the exact sum
     tensor([2.5000])
+    >>> pf.E(q)
+    E_q(z)[...]
     """
 
     def __init__(
@@ -207,8 +213,7 @@ class E:
         **unknown: NoReturn,
     ) -> None:
         if unknown:
-            counts = dict.fromkeys(("K", "k", "n", "samples", "num_samples", "n_samples"), "Write sample_shape=[K].")
-            raise unknown_keywords("E", unknown, ("q", "sample_shape", "estimator"), counts)
+            raise unknown_keywords("E", unknown, ("q", "sample_shape", "estimator"), _COUNTS)
         if isinstance(sample_shape, (Loss, Distribution)):
             raise LossError(f"E(q, ...) takes no loss in round brackets; write E(q)[{sample_shape}].")
         self._arguments = (_distribution(q, "E"), sample_shape, estimator)
@@ -221,6 +226,9 @@ class E:
         q, inside = (f.name, "f") if isinstance(f, Distribution) else ("q", str(f))
         raise LossError(f"E takes first, in round brackets, the distribution that it averages over: E({q})[{inside}].")
 
+    def __repr__(self) -> str:
+        return f"E_{self._arguments[0].statement}[...]"
+
     def __getitem__(self, f: Loss | Scalar) -> Expectation:
         q, sample_shape, estimator = self._arguments
         return Expectation(q, f, sample_shape, estimator)
@@ -232,6 +240,7 @@ def ELBO(
     sample_shape: int | Sequence[int] = (),
     estimator: EstimatorLike | Canonical = None,
     form: Literal["joint", "kl", "entropy"] = "joint",
+    **unknown: NoReturn,
 ) -> Loss:
     r"""Evidence lower bound :math:`\mathbb E_q[\log p(x, z) - \log q(z \mid x)] \le \log p(x)`, in nats, shape (batch,).
 
@@ -255,6 +264,8 @@ def ELBO(
     >>> print(ELBO(p, q, form="entropy"))
     E_q(z|x)[log p(x,z)] + H[q(z|x)]
     """
+    if unknown:
+        raise unknown_keywords("ELBO", unknown, ("p", "q", "sample_shape", "estimator", "form"), {**_COUNTS, **_WEIGHTS})
     check_model(p, q, "ELBO")
     if form == "joint":
         return Expectation(q, intern(Sum, (1, -1), (LogProb(p), LogProb(q))), sample_shape, estimator)
