@@ -149,8 +149,9 @@ def formula(text: str) -> str:
     latex = re.sub(r"\blog ", r"\\log\\,", latex)
     latex = re.sub(r"\bKL\[", r"\\mathrm{KL}[", latex)
     latex = re.sub(r"\bE_(" + _STATEMENT.pattern + r")", lambda m: rf"\mathrm{{E}}_{{{_statement(m[1])}}}", latex)
+    latex = re.sub(r" ?\bsum_(" + _STATEMENT.pattern + r")", lambda m: rf"\,\Sigma_{{{_statement(m[1])}}}", latex)
     latex = _STATEMENT.sub(lambda m: _statement(m[0]), latex)
-    latex = re.sub(r"\bmean\(", r"\\mathrm{mean}(", latex)
+    latex = re.sub(r"\b(mean|sum|log|exp|max|min|abs)\(", r"\\mathrm{\1}(", latex)
     latex = latex.replace(" * ", r" \cdot ")
     return f"${latex}$" if works(f"${latex}$") else text.replace("$", r"\$")
 

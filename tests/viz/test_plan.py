@@ -78,6 +78,10 @@ def test_a_graph_of_one_box_and_of_none() -> None:
         ("log p(x|z1)", r"$\log\,p(x \mid z_{1})$"),
         ("KL[q(z|x) || p(z)]", r"$\mathrm{KL}[q(z \mid x) \,\Vert\, p(z)]$"),
         ("E_q(z|x)[log p(x|z)]", r"$\mathrm{E}_{q(z \mid x)}[\log\,p(x \mid z)]$"),
+        (
+            "log(1/5 sum_q#1(z|x)[exp(log p(x,z))])",
+            r"$\mathrm{log}(1/5\,\Sigma_{q^{(1)}(z \mid x)}[\mathrm{exp}(\log\,p(x, z))])$",
+        ),
         ("log p#2(x|theta)", r"$\log\,p^{(2)}(x \mid \theta)$"),
         ("a $ b \\nonsense", "a \\$ b \\nonsense"),
     ],
