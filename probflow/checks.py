@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -62,6 +62,26 @@ class _Lenient:
 
 
 LENIENT = _Lenient()
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Inside, everything is searched for, also where what surrounds it is lenient: it looks at its own result, and what a network
+    of it evaluates besides need not show there."""
+    before = _pending.depth, _pending.lenient
+    _pending.depth, _pending.lenient = 0, False
+    try:
+        yield
+    finally:
+        _pending.depth, _pending.lenient = before
+
+
+_AS_IT_IS = nullcontext()
+
+
+def checked() -> AbstractContextManager[None]:
+    """Around what a user asks for by name: looked at as anywhere else, also inside a network that a lenient evaluation calls."""
+    return strict() if _pending.lenient else _AS_IT_IS
 
 
 def compiling() -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probflow._typing import Names, Values
+from probflow.checks import checked
 from probflow.distributions import mistakes
 from probflow.distributions import values as boundary
 from probflow.distributions.bound import Bound
@@ -237,7 +238,7 @@ class Distribution(nn.Module):
             if batch not in (None, batch_n):
                 raise boundary.rows_given(what, batch_n, batch)
             batch = batch_n
-        with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(reparam and torch.is_grad_enabled()), checked():
             drawn = ancestral(p, known, leads, 1 if batch is None else batch, shape, reparam, sample_mean)
             if not reparam and torch.is_autocast_enabled("cpu"):
                 torch.clear_autocast_cache()  # older torch would reuse these gradient-free casts of the weights for training
@@ -277,7 +278,8 @@ class Distribution(nn.Module):
             boundary.check_unknown(sample_dims, needed, f"{what}: sample_dims")
         leads = boundary.leading_dims(known, p._event_ranks(), sample_dims, what)
         batch = p._batch(known, leads, what)
-        result = p._log_prob(known, leads)
+        with checked():
+            result = p._log_prob(known, leads)
         return result if batch in (None, result.shape[-1]) else result.expand(*result.shape[:-1], batch)
 
     def mean(self, values: Values | None = None) -> Tensor:
@@ -308,7 +310,8 @@ class Distribution(nn.Module):
         known = known if dims is None else Samples(known, dims)
         leads = boundary.leading_dims(known, factor._event_ranks(), None, label)
         factor._batch(known, leads, label)
-        return factor.bind([known[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
+        with checked():
+            return factor.bind([known[n] for n in factor.cond_var], [leads[n] for n in factor.cond_var])
 
     def _log_prob(self, values: Values, leads: Mapping[str, int], check: bool = True) -> Tensor:
         """The sum of the factors' log-densities; names and batch are already checked."""

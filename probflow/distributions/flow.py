@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probflow._typing import Names, NamesLike, Shape, Values
+from probflow.checks import checked
 from probflow.distributions import values as boundary
 from probflow.distributions.base import Distribution, Factor, unsampled
 from probflow.distributions.bound import Bound
@@ -289,7 +290,7 @@ class Flow(Factor):
         if batch is not None and batch_n not in (None, batch):
             raise boundary.rows_given(what, batch_n, batch)
         rows = batch if batch is not None else 1 if batch_n is None else batch_n
-        with torch.set_grad_enabled(reparam and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(reparam and torch.is_grad_enabled()), checked():
             bound = self.bind([known[n] for n in self.cond_var], [leads[n] for n in self.cond_var])
             (x,), log_prob = bound.draw_with_log_prob(shape, rows, reparam)
         lead = len(shape) + bound.lead

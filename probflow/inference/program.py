@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from probflow.checks import LENIENT, deferred, require
+from probflow.checks import LENIENT, deferred, require, strict
 from probflow.distributions import Samples
 from probflow.errors import ProbflowError
 from probflow.inference.batch_groups import BatchGroup
@@ -158,8 +158,9 @@ class Program(PartOfPlan):
         raise error
 
     def _look_closer(self, values: Mapping[str, Any]) -> None:
-        """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises."""
-        with torch.no_grad():
+        """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises; also inside
+        a network of another loss, whose result need not show it."""
+        with torch.no_grad(), strict():
             self._execute(self.inputs.load(values))
 
     def trace(self, values: Mapping[str, Any]) -> list[Any]:

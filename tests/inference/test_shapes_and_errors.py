@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 import probflow as pf
 from probflow import ELBO, KL, CrossEntropy, E, Entropy, Function, Loss, Max, Parameter, Prob, exp, log
+from probflow.checks import is_lenient
 from probflow.errors import (
     LossError,
     MissingVariable,
@@ -211,3 +212,43 @@ def test_extra_names_are_fine() -> None:
 def test_an_infinite_value_that_is_right_is_not_an_error() -> None:
     certain = pf.Categorical("p(x)", probs=torch.tensor([0.0, 1.0]))
     assert log(certain).eval({"x": torch.tensor([[1.0, 0.0], [0.0, 1.0]])}).tolist() == [-INF, 0.0]
+
+
+BROKEN = pf.Normal("r(y | h)", lambda h: {"loc": h + float("nan"), "scale": torch.ones_like(h)})
+LOST = nn.Parameter(torch.zeros(D))
+FLOW = pf.Flow(pf.Normal("r(e)", loc=LOST, scale=1.0), pf.transforms.Affine(D), "r(y)")
+LOST.data.fill_(float("nan"))
+IN_A_NETWORK: dict[str, Callable[[Tensor], Tensor]] = {
+    "a loss": lambda z: log(BROKEN).mean().eval({"y": z, "h": z}),
+    "its terms": lambda z: next(iter(log(BROKEN).terms({"y": z, "h": z}).values())).mean(),
+    "its module": lambda z: log(BROKEN).mean().module()({"y": z, "h": z}),
+    "a density": lambda z: BROKEN.log_prob({"y": z, "h": z}).mean(),
+    "a draw": lambda z: BROKEN.sample({"h": z})["y"].mean(),
+    "a flow's draw": lambda z: FLOW.sample_with_log_prob(batch_n=B)[1].mean(),
+    "a mean": lambda z: BROKEN.mean({"h": z}).mean(),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_NETWORK)
+def test_nan_parameters_of_what_a_network_evaluates_itself(name: str) -> None:
+    """An error also where the network's outputs do not show them, and in every run: those of specialised programs too."""
+    score = IN_A_NETWORK[name]
+    p = pf.Normal("p(x | z)", lambda z: {"loc": z * (score(z) > 0), "scale": torch.ones_like(z)})
+    loss, values = log(p).mean(), {"x": torch.zeros(B, D), "z": torch.zeros(B, D)}
+    for _ in range(6):
+        with pytest.raises(NetworkError, match=r"ParameterError: r\(.*\): loc must be real numbers"):
+            loss.eval(values)
+
+
+def test_the_evaluation_around_stays_as_it_was() -> None:
+    """After an inner error that the network itself deals with, the outer loss still looks at its own result alone."""
+    seen = []
+
+    def network(z: Tensor) -> dict[str, Tensor]:
+        with pytest.raises(ParameterError):
+            log(BROKEN).mean().eval({"y": z, "h": z})
+        seen.append(is_lenient())
+        return {"loc": z, "scale": torch.ones_like(z)}
+
+    log(pf.Normal("p(x | z)", network)).mean().eval({"x": torch.zeros(B, D), "z": torch.zeros(B, D)})
+    assert seen == [True] and not is_lenient()
