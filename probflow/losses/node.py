@@ -7,7 +7,7 @@ be a dictionary key.  A node holds other nodes, distributions and plain values; 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, overload
 
 from torch import Tensor, nn
@@ -238,6 +238,25 @@ class Loss:
         from probflow.losses.expand import expand
 
         return expand(self)
+
+    def replace_var(self, mapping: Mapping[str, str] | None = None, **renames: str) -> Loss:
+        """The same expression of the same factors and weights under other variable names; swaps are allowed.
+
+        Free variables and those that an expectation draws are renamed wherever they occur, so that the value of the new loss at
+        the renamed data is that of this one.  Names that are not Python identifiers go in a dict, ``{"z": "z'"}``.
+
+        Errors: UnknownVariable for a name that does not occur, DuplicateVariable where two variables would become one.
+
+        >>> from probflow.distributions import Normal
+        >>> from probflow.losses import ELBO
+        >>> p = Normal("p(x | z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)
+        >>> bound = ELBO(p, Normal("q(z | x)", loc="x", scale=1.0))
+        >>> print(bound.mean() + bound.replace_var(x="x_u", z="z_u").mean())
+        mean(E_q(z|x)[log p(x,z) - log q(z|x)]) + mean(E_q(z_u|x_u)[log p(x_u,z_u) - log q(z_u|x_u)])
+        """
+        from probflow.losses.renaming import replace_var
+
+        return replace_var(self, mapping, renames)
 
     def simplify(self) -> Loss:
         """What is computed in its place: closed forms taken out, what nothing needs dropped; the value is the same.
