@@ -23,7 +23,7 @@ from probflow.losses import Loss
 from probflow.models import checkpoint as checkpoints
 from probflow.models.averages import Averages
 from probflow.models.optimizers import learning_rate
-from probflow.printing import value_text
+from probflow.printing import kind_text, value_text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets: then the bar is text, which is no news
@@ -73,10 +73,11 @@ def fit(
             logs = _epoch(model, batches, held_out, epoch, bar)
             _record(model, logs)
             model.epoch = epoch
-            stop = False
+            stop, written = False, dict(logs)
             for callback in callbacks:
                 with bar.external_write_mode():  # what it prints stands above the bar
-                    stop = callback(model, epoch, dict(logs)) is True or stop
+                    stop = callback(model, epoch, written) is True or stop
+                _add(model, logs, written)
             if path is not None:  # after the callbacks: what they draw is part of the random state
                 checkpoints.save(model, path, generators)
             if stop:
@@ -163,6 +164,23 @@ def _record(model: Model, logs: Mapping[str, float]) -> None:
         numbers = model.history.setdefault(name, [])
         numbers.extend([math.nan] * (model.epoch - len(numbers)))
         numbers.append(logs.get(name, math.nan))
+
+
+def _add(model: Model, logs: Mapping[str, float], written: dict[str, float]) -> None:
+    """What a callback wrote into the numbers of its epoch, in the history."""
+    for name, value in written.items():
+        if name in logs and logs[name] is value:
+            continue
+        try:
+            if not isinstance(name, str) or isinstance(value, str):
+                raise TypeError
+            written[name] = number = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ModelError(
+                f"fit: a callback wrote logs[{name!r}] = {kind_text(value)}; the history has one number per epoch and name.\n"
+                "Keep other things elsewhere, in a list of your own for example."
+            ) from None
+        model.history.setdefault(name, [math.nan] * model.epoch)[-1] = number
 
 
 def _shown(logs: Mapping[str, float]) -> str:

@@ -201,7 +201,8 @@ class Model:
         ``probflow.data.Batches``, a list), or one dict of tensors, which is one batch per epoch. Batches are moved to the
         device of the weights.
         callbacks: each is called as ``callback(model, epoch, logs)`` after an epoch (the first is 1); `logs` has this epoch's
-        entries of `history`. One that returns True ends the training.
+        entries of `history`, and numbers written into it, ``logs["bits"] = ...``, become entries; those after it see them. One that
+        returns True ends the training.
         checkpoint: a file that is written after every epoch, after the callbacks; a killed run leaves the previous one whole.
         resume: go on from `checkpoint` if it exists; `epochs` then is the total. The weights come out bit-identical to those of
         an uninterrupted run: the random state is part of a checkpoint, and so is that of every ``torch.Generator`` found on the

@@ -263,6 +263,39 @@ def test_a_callback_that_returns_true_ends_the_training(vae):
     assert model.epoch == 2 and others == [1, 2]
 
 
+def test_what_a_callback_writes_is_history(vae, tmp_path):
+    seen = []
+
+    def measure(model, epoch, logs):
+        logs["twice"] = torch.tensor(2 * logs["loss"])
+        if epoch > 1:
+            logs["late"] = epoch
+        del logs["lr"]
+
+    def after(model, epoch, logs):
+        seen.append(logs["twice"])
+        logs["loss"] += 1
+
+    model, path = Model(vae.loss), tmp_path / "model.pt"
+    history = model.fit(vae.values, 3, callbacks=[measure, after], checkpoint=path, progress=False)
+    assert history["twice"] == seen == pytest.approx([2 * (n - 1) for n in history["loss"]])
+    assert math.isnan(history["late"][0]) and history["late"][1:] == [2.0, 3.0]
+    assert all(type(n) is float for n in history["twice"]) and len(history["lr"]) == 3
+    model.fit(vae.values, 1, progress=False)
+    assert math.isnan(history["twice"][3])
+    again = Model(vae.loss)
+    again.load(path)
+    assert again.history["twice"] == seen
+
+
+@pytest.mark.parametrize(("name", "value"), [("a", [1.0]), ("a", "1"), ("a", torch.ones(2)), ("a", None), (3, 1.0)])
+def test_what_is_no_number_is_no_history(vae, name, value):
+    model = Model(vae.loss)
+    with pytest.raises(ModelError, match=r"a callback wrote logs\[.*\] = .*one number per epoch"):
+        model.fit(vae.values, 1, callbacks=[lambda m, e, logs: logs.update({name: value})], progress=False)
+    assert name not in model.history
+
+
 def test_callbacks_that_cannot_be_called(vae):
     with pytest.raises(ModelError, match=r"must be a list of functions: callbacks=\[callback\]"):
         Model(vae.loss).fit(vae.values, 1, callbacks=print)
