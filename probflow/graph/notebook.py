@@ -19,12 +19,15 @@ def displayer(
 
     None where pictures cannot be seen, as in a terminal: there the text is printed as ever.
     """
+    return partial(_display, text, latex, picture) if in_notebook() else None
+
+
+def in_notebook() -> bool:
+    """Whether output is seen in a notebook, or in a console that shows pictures as one does."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     formatter = getattr(shell, "display_formatter", None)
-    if formatter is None or "image/svg+xml" not in formatter.active_types:
-        return None
-    return partial(_display, text, latex, picture)
+    return formatter is not None and "image/svg+xml" in formatter.active_types
 
 
 def _display(text: Callable[[], str], latex: Callable[[], str], picture: Callable[[], Picture | None]) -> None:

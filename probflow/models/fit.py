@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from tqdm import TqdmWarning
 
 from probflow._typing import Names, Values
 from probflow.errors import MissingVariable, ModelError
@@ -23,11 +22,8 @@ from probflow.losses import Loss
 from probflow.models import checkpoint as checkpoints
 from probflow.models.averages import Averages
 from probflow.models.optimizers import learning_rate
-from probflow.printing import kind_text, value_text
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets: then the bar is text, which is no news
-    from tqdm.auto import tqdm
+from probflow.models.progress import Progress, progress_of
+from probflow.printing import kind_text
 
 if TYPE_CHECKING:
     from probflow.models.model import Model
@@ -36,7 +32,6 @@ DataLike: TypeAlias = Iterable[Mapping[str, Tensor]] | Mapping[str, Tensor]
 Callback: TypeAlias = "Callable[[Model, int, dict[str, float]], bool | None]"
 
 RESERVED = ("loss", "test_loss", "seconds", "lr")
-REFRESH = 0.2  # seconds between two updates of the numbers on the bar
 
 
 def fit(
@@ -64,18 +59,16 @@ def fit(
         if resume and path.exists():
             _restore(model, path, generators)
     last = epochs if resume else model.epoch + epochs
-    steps, ahead = _length(batches), max(last - model.epoch, 0)
-    total = None if steps is None else steps * ahead
-    with tqdm(total=total, disable=not progress or not ahead, dynamic_ncols=True) as bar:  # one for the whole run
+    with progress_of(progress, _length(batches), model.epoch, last) as shown:
         while model.epoch < last:
             epoch = model.epoch + 1
-            bar.set_description_str(f"epoch {epoch}/{last}", refresh=False)
-            logs = _epoch(model, batches, held_out, epoch, bar)
+            shown.start(epoch)
+            logs = _epoch(model, batches, held_out, epoch, shown)
             _record(model, logs)
             model.epoch = epoch
             stop, written = False, dict(logs)
             for callback in callbacks:
-                with bar.external_write_mode():  # what it prints stands above the bar
+                with shown.aside():
                     stop = callback(model, epoch, written) is True or stop
                 _add(model, logs, written)
             if path is not None:  # after the callbacks: what they draw is part of the random state
@@ -86,16 +79,16 @@ def fit(
 
 
 def _epoch(
-    model: Model, batches: Iterable[Values], held_out: Iterable[Values] | None, epoch: int, bar: tqdm
+    model: Model, batches: Iterable[Values], held_out: Iterable[Values] | None, epoch: int, shown: Progress
 ) -> dict[str, float]:
     """One pass over the data, one over the validation data, one step of the scheduler; gives the epoch's numbers."""
     start, rate = time.perf_counter(), learning_rate(model.optimizer)
-    logs = _pass(model, model.loss, batches, epoch, train=True, bar=bar)
+    logs = _pass(model, model.loss, batches, epoch, train=True, shown=shown)
     if held_out is not None:
         with model.evaluating():
-            tested = _pass(model, model.test_loss, held_out, epoch, train=False, bar=bar)
+            tested = _pass(model, model.test_loss, held_out, epoch, train=False, shown=shown)
         logs |= {f"test_{name}": number for name, number in tested.items()}
-    bar.set_postfix_str(_shown({n: v for n, v in logs.items() if not n.startswith("test_") or n == "test_loss"}))
+    shown.end({n: v for n, v in logs.items() if not n.startswith("test_") or n == "test_loss"})
     if isinstance(model.scheduler, ReduceLROnPlateau):
         model.scheduler.step(logs.get("test_loss", logs["loss"]))
     elif model.scheduler is not None:
@@ -103,14 +96,13 @@ def _epoch(
     return {**logs, "lr": rate, "seconds": time.perf_counter() - start}
 
 
-def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train: bool, bar: tqdm) -> dict[str, float]:
+def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train: bool, shown: Progress) -> dict[str, float]:
     """The averages of a loss and its terms over all batches."""
     device = _device(model)
     kind, where = ("loss", f"epoch {epoch}") if train else ("test_loss", f"epoch {epoch}, validation")
     immediate = device is not None and device.type == "cpu"
     averages = Averages(loss, where, immediate, model.term_names.get(kind, ()))
     names = loss.input_var
-    shown = time.perf_counter()
     first, rows = True, None
 
     for values in batches:
@@ -134,10 +126,7 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
                 averages.add(*model.train_with_terms(batch))
             else:
                 model.step(evaluate)
-            bar.update(1)
-            if not bar.disable and time.perf_counter() - shown > REFRESH:
-                bar.set_postfix_str(_shown(averages.result()), refresh=False)
-                shown = time.perf_counter()
+            shown.step(averages.result)
         else:
             evaluate()
     result = averages.result()
@@ -181,10 +170,6 @@ def _add(model: Model, logs: Mapping[str, float], written: dict[str, float]) -> 
                 "Keep other things elsewhere, in a list of your own for example."
             ) from None
         model.history.setdefault(name, [math.nan] * model.epoch)[-1] = number
-
-
-def _shown(logs: Mapping[str, float]) -> str:
-    return ", ".join(f"{name}={value_text(number)}" for name, number in logs.items())
 
 
 # ---------------------------------------------------------------------- what is given to fit

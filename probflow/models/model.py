@@ -208,6 +208,9 @@ class Model:
         an uninterrupted run: the random state is part of a checkpoint, and so is that of every ``torch.Generator`` found on the
         data. (numpy or Python generators of your own on the data are not.)
 
+        progress: show it on stderr: a bar in terminals and notebooks; elsewhere, as in a log file, a line per epoch, at most one a
+        second.
+
         ``history`` gets, per epoch: "loss" and each printed term of the loss (averages over the epoch, weighted by batch size;
         of a loss with several batches each term by that of its own, and "loss" is the sum of these),
         "test_loss" and ``"test_..."`` for each of its terms with `validation`, "lr", and "seconds".

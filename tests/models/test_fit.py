@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from probflow.data import Batches
 from probflow.distributions import Normal
 from probflow.errors import ArgumentError, MissingVariable, ModelError
 from probflow.losses import KL, E, Function, Parameter, log
-from probflow.models import ML, Model
+from probflow.models import ML, Model, progress
 from probflow.models.averages import Averages
 from probflow.models.fit import _moved
 
@@ -133,7 +134,16 @@ def test_terms_named_like_the_library_s_own_entries_keep_apart():
 # ---------------------------------------------------------------------- progress
 
 
-def test_the_bar_shows_the_loss_and_each_term(vae, capsys):
+@pytest.fixture(params=["terminal", "notebook"])
+def drawn_over(request, monkeypatch, capsys):
+    """What is written can be drawn over."""
+    if request.param == "terminal":
+        monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
+    else:
+        monkeypatch.setattr(progress, "in_notebook", lambda: True)
+
+
+def test_the_bar_shows_the_loss_and_each_term(vae, capsys, drawn_over):
     model = Model(vae.loss)
     model.fit(Batches(vae.values, 10), 2, validation=vae.values)
     shown = capsys.readouterr().err
@@ -146,7 +156,7 @@ def test_the_bar_shows_the_loss_and_each_term(vae, capsys):
     assert captured.err == captured.out == ""
 
 
-def test_what_callbacks_print_stands_above_the_bar(vae, capsys):
+def test_what_callbacks_print_stands_above_the_bar(vae, capsys, drawn_over):
     def report(model, epoch, logs):
         print(f"after epoch {epoch}")
 
@@ -154,6 +164,34 @@ def test_what_callbacks_print_stands_above_the_bar(vae, capsys):
     captured = capsys.readouterr()
     assert captured.out.splitlines() == ["after epoch 1", "after epoch 2", "after epoch 3"]
     assert captured.err.count("\n") == 1
+
+
+def test_a_file_gets_a_line_per_epoch(vae, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE", 0.0)
+    model = Model(vae.loss)
+    model.fit(Batches(vae.values, 10), 3, validation=vae.values)
+    lines = capsys.readouterr().err.splitlines()
+    number = r"-?\d[\d.e+-]*"
+    terms = "".join(rf", {re.escape(name)}={number}" for name in (DIVERGENCE, LIKELIHOOD))
+    for place, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"epoch {place}/3: loss={number}{terms}, test_loss={number} \(\d+\.\d s\)", line)
+    assert len(lines) == 3 and f"loss={model.history['loss'][2]:.4g}"[:8] in lines[2]
+    model.fit(vae.values, 2, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_short_epochs_do_not_fill_the_file(vae, capsys):
+    """The first, and the last, also where a callback makes it the last."""
+    Model(vae.loss).fit(vae.values, 20, callbacks=[lambda model, epoch, logs: epoch == 6])
+    lines = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == "epoch 1/20" and lines[-1] == "epoch 6/20" and len(lines) < 6
+
+
+def test_long_epochs_are_heard_of(vae, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LONG", 0.0)
+    Model(vae.loss).fit([vae.values, vae.values], 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1/1, batch 1/2", "epoch 1/1, batch 2/2", "epoch 1/1"]
 
 
 # ---------------------------------------------------------------------- data
