@@ -102,6 +102,8 @@ class CompiledLoss:
     >>> compiled = pf.log(pf.Normal("p(x)", loc=0.0, scale=1.0)).mean().compile(backend="eager")
     >>> type(compiled).__name__, compiled({"x": torch.zeros(3)})
     ('CompiledLoss', tensor(-0.9189))
+    >>> compiled.terms({"x": torch.zeros(3)})
+    {'log p(x)': tensor(-0.9189)}
     """
 
     def __init__(self, loss: Loss, options: Mapping[str, Any]) -> None:
@@ -112,6 +114,19 @@ class CompiledLoss:
     def __call__(self, values: Values | None = None) -> Tensor:
         """The value of the loss."""
         return self._run({} if values is None else values, False)[0][0]
+
+    def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor:
+        """As ``loss.eval``: the same as calling it.  The graph does not give its samples."""
+        if return_dict:
+            raise ArgumentError(
+                "A compiled loss does not give its samples.\nWrite compiled.loss.eval(values, return_dict=True)."
+            )
+        return self(values)
+
+    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+        """As ``loss.terms``: every printed term with its value, all from one evaluation."""
+        (_, *rest), edge = self._run({} if values is None else values, True)
+        return dict(zip(edge.names, rest, strict=True))
 
     def value_and_terms(self, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
         """The value with its gradient, and every printed term detached, from one evaluation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -33,6 +33,20 @@ class PlanLike(Protocol):
 
     def draw(self) -> str:
         """The data flow as text."""
+        ...
+
+
+class CompiledLike(Protocol):
+    """A loss as a compiled function of its values."""
+
+    def __call__(self, values: Values | None = None) -> Tensor: ...
+
+    def eval(self, values: Values | None = None) -> Tensor:
+        """The same."""
+        ...
+
+    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+        """Every printed term with its value."""
         ...
 
 
@@ -77,6 +91,6 @@ def module(loss: object) -> nn.Module:
 
 
 @singledispatch
-def compiled(loss: object, options: Mapping[str, Any]) -> Callable[..., Tensor]:
+def compiled(loss: object, options: Mapping[str, Any]) -> CompiledLike:
     """`loss` as a compiled function of its values."""
     raise _missing(loss)

@@ -18,7 +18,7 @@ from probflow.errors import LossError
 from probflow.losses import evaluation, mistakes
 
 if TYPE_CHECKING:
-    from probflow.losses.evaluation import PlanLike
+    from probflow.losses.evaluation import CompiledLike, PlanLike
 
 Scalar: TypeAlias = float | int | Tensor
 
@@ -320,8 +320,9 @@ class Loss:
         """An ``nn.Module`` whose ``forward(values)`` is this loss: for torch.compile, DDP, Lightning, Accelerate."""
         return evaluation.module(self)
 
-    def compile(self, **options: Any) -> Callable[..., Tensor]:
-        """A function ``compiled(values)``, the same value as ``loss.eval(values)``, from one graph of ``torch.compile``.
+    def compile(self, **options: Any) -> CompiledLike:
+        """A function ``compiled(values)``, the same value as ``loss.eval(values)``, from one graph of ``torch.compile``; and
+        ``compiled.terms(values)``.
 
         The graph is made at the first call (seconds to minutes) and serves every batch size. Names, shapes and supports are
         checked before it runs, and a result that is not finite is explained, with the errors of ``loss.eval``; only a support

@@ -46,6 +46,38 @@ def test_the_value_and_the_gradient_are_those_of_eager_evaluation(name: str) -> 
         assert_same(loss, compiled, batch(size))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_terms_are_those_of_eager_evaluation(name: str) -> None:
+    loss, values = LOSSES[name](), batch(8)
+    compiled = loss.compile(backend="eager")
+    torch.manual_seed(1)
+    wanted = loss.terms(values)
+    torch.manual_seed(1)
+    found = compiled.terms(values)
+    assert list(found) == list(wanted)
+    weights = list(loss.parameters())
+    for shown, term in found.items():
+        assert_close(term, wanted[shown])
+        assert term.requires_grad == wanted[shown].requires_grad
+        if term.requires_grad:
+            ours, theirs = (
+                torch.autograd.grad(t.sum(), weights, materialize_grads=True, retain_graph=True) for t in (term, wanted[shown])
+            )
+            assert_close(ours, theirs)
+
+
+def test_eval_is_a_call() -> None:
+    compiled, values = vae().compile(backend="eager"), batch(8)
+    torch.manual_seed(1)
+    wanted = compiled(values)
+    torch.manual_seed(1)
+    assert torch.equal(compiled.eval(values), wanted)
+    with pytest.raises(errors.ArgumentError, match=r"compiled\.loss\.eval\(values, return_dict=True\)"):
+        compiled.eval(values, return_dict=True)
+    compiled = LOSSES["no data"]().compile(backend="eager")
+    assert compiled.eval() == compiled() and list(compiled.terms()) == list(compiled.loss.terms())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_same_with_the_gradient_compiled(name: str) -> None:
