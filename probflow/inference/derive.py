@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probflow.distributions import Distribution, Marginal
 from probflow.errors import LossError
 from probflow.inference.simplify import Trace, simplified
-from probflow.losses.arithmetic import Elementwise, Sum
+from probflow.losses.arithmetic import Detach, Elementwise, Negative, Product, Quotient, Reduce, Sum
 from probflow.losses.change_of_variables import is_flow
 from probflow.losses.expand import flat_sum
 from probflow.losses.labels import Labels
@@ -15,7 +16,8 @@ from probflow.losses.latex import latex
 from probflow.losses.node import Loss, children, intern, walk, with_children
 from probflow.losses.probability import ELBO, Expectation, KullbackLeibler, LogProb, Prob
 from probflow.losses.rules import RULES, bounds, densities, sums
-from probflow.losses.rules.rule import Relation
+from probflow.losses.rules.rule import Relation, Rule
+from probflow.losses.scalars import Constant
 from probflow.losses.text import text
 
 
@@ -89,7 +91,7 @@ class Derivation:
         labels = self._labels()
         rows = [rf"& {latex(self.start, labels)}"]
         for step in self.steps:
-            sign = "=" if step.relation == "=" else r"\ge"
+            sign = {"=": "=", ">=": r"\ge", "<=": r"\le"}[step.relation]
             why = step.rule + (f": {step.remark}" if step.remark else "")
             line = step.written[1] if step.written else latex(step.expression, labels)
             rows.append(rf"{sign}\;& {line} && \text{{{_plain(why)}}}")
@@ -220,23 +222,55 @@ def _iwae(loss: Loss, marginal: Marginal, q: Distribution, samples: int) -> Deri
 
 
 def _computed(bound: Loss) -> list[Step]:
-    """On to what is computed, densities of flows by their change of variables."""
+    """On to what is computed, densities of flows by their change of variables, or by the bound that stands for them."""
     trace = Trace(bound)
     simplified(bound, trace)
-    steps, whole = list(trace.steps), trace.whole
+    steps = [Step(expression, "=", name) for name, expression in trace.steps]
+    whole = trace.whole
     logs = [node for node in walk(whole) if isinstance(node, LogProb)]
     flows = list(dict.fromkeys(LogProb(factor) for node in logs for factor in node.p.factors if is_flow(factor)))
-    for rule, nodes in (
-        (sums.log_of_a_product, logs if flows else []),
-        (densities.change_of_variables, flows),
-    ):
-        before = whole
-        for node in nodes:
-            after = rule(node)
-            whole = whole if after is None else _replaced(whole, node, after)
-        if whole is not before:
-            steps.append((rule.name, whole))
-    return [Step(expression, "=", name) for name, expression in steps]
+    whole = _line(steps, whole, sums.log_of_a_product, logs if flows else [], "=")
+    whole = _line(steps, whole, densities.change_of_variables, flows, "=")
+    for sign, relation in _RELATIONS.items():
+        signed = [node for node in flows if _signs(whole, node) == {sign}]
+        whole = _line(steps, whole, densities.variational_bound, signed, relation)
+    return steps
+
+
+_RELATIONS: dict[int, Relation] = {1: ">=", -1: "<="}
+
+
+def _line(steps: list[Step], whole: Loss, rule: Rule, nodes: Sequence[Loss], relation: Relation) -> Loss:
+    """`whole` with `rule` applied to all of `nodes`: one more step, if it changes anything."""
+    before = whole
+    for node in nodes:
+        after = rule(node)
+        whole = whole if after is None else _replaced(whole, node, after)
+    if whole is not before:
+        steps.append(Step(whole, relation, rule.name))
+    return whole
+
+
+def _signs(whole: Loss, node: Loss) -> set[int]:
+    """The signs with which `node` enters: a bound of it, in expectation, is a bound of `whole` where there is one; 0 where it
+    enters by a function that is not linear, or with a weight whose sign is not known."""
+    if whole is node:
+        return {1}
+    below = children(whole)
+    found = [_signs(child, node) for child in below]
+    if isinstance(whole, Sum):
+        return {sign * inner for sign, signs in zip(whole.signs, found, strict=True) for inner in signs}
+    if isinstance(whole, Negative):
+        return {-inner for inner in found[0]}
+    if isinstance(whole, (Reduce, Detach, Expectation)):
+        return set().union(*found)
+    signs = set().union(*found)
+    weights = [child for child, inside in zip(below, found, strict=True) if not inside]
+    linear = isinstance(whole, Product) or (isinstance(whole, Quotient) and not found[1])
+    if signs and linear and len(weights) == len(below) - 1 and all(isinstance(weight, Constant) for weight in weights):
+        negative = sum(weight.value < 0 for weight in weights if isinstance(weight, Constant)) % 2
+        return {-inner if negative else inner for inner in signs}
+    return {0} if signs else set()
 
 
 def _replaced(node: Loss, before: Loss, after: Loss) -> Loss:

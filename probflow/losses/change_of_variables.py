@@ -60,6 +60,12 @@ def is_flow(p: object) -> bool:
     return isinstance(p, Distribution) and len(p.factors) == 1 and isinstance(p.factors[0].origin, Flow)
 
 
+def drawn_inverse(p: Distribution) -> bool:
+    """Whether p is a flow whose inverse is drawn, as with dequantisation: the two terms are then a lower bound of log p."""
+    origin = p.factors[0].origin if is_flow(p) else None
+    return isinstance(origin, Flow) and origin.transform.is_bound
+
+
 def flow_symbols(p: Distribution) -> tuple[str, str]:
     """How base and argument are written: ``p_z`` and ``x; y``."""
     flow = p.factors[0].origin

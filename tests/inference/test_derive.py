@@ -200,6 +200,42 @@ def test_a_flow_posterior(vae) -> None:
     assert torch.allclose(derivation.result.eval(given), typed)
 
 
+ROUNDED = pf.Flow(pf.Normal("p(u)", loc=1.5, scale=0.7, features_shape=1), [pf.transforms.UniformDequantise(4)], "p(v)")
+EXACT = pf.Flow(pf.Normal("p(u)", loc=1.5, scale=0.7, features_shape=1), [pf.transforms.Affine(1)], "p(w)")
+beta = pf.Parameter("beta")
+BOUNDS = {
+    "a density": (log(ROUNDED), [">="]),
+    "a loss": (-log(ROUNDED).mean(), ["<="]),
+    "weighted": ((-2 * log(ROUNDED) / 3).mean(), ["<="]),
+    "twice negative": (1 - (-log(ROUNDED)), [">="]),
+    "beside one that is exact": ((log(ROUNDED) - log(EXACT)).mean(), ["=", ">="]),
+    "a product": (-log(ROUNDED * EXACT), ["=", "=", "<="]),
+    "renamed": (log(ROUNDED.replace_var(v="h")), [">="]),
+    "a weight of unknown sign": (beta * log(ROUNDED), []),
+    "not linear": (log(ROUNDED) ** 2, []),
+    "both signs": (log(ROUNDED) - beta * log(ROUNDED) * log(EXACT), ["="]),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_density_of_a_flow_whose_inverse_is_drawn_is_a_bound(name: str) -> None:
+    loss, relations = BOUNDS[name]
+    derivation = loss.derive()
+    assert [step.relation for step in derivation.steps] == relations
+    for step in derivation.steps:
+        assert (step.rule == "variational lower bound") == (step.relation != "=")
+    sign = {">=": r"\ge\;", "<=": r"\le\;"}.get((relations or ["="])[-1], "=")
+    assert not relations or sign in derivation.latex()
+
+
+def test_a_bound_is_named() -> None:
+    assert str((-log(ROUNDED)).derive()) == (
+        "   -log p(v)\n"
+        "<= -(log p_u(f^-1(v)) + log|det df^-1(v)/dv|)   "
+        "variational lower bound (the flow's inverse draws z from q(z|x), as dequantisation does)"
+    )
+
+
 ERRORS = {
     "unknown": (lambda p, q: pf.derive(log(p.marginalize_var("z")), to="elob", q=q), "'elbo', 'jensen', 'iwae'"),
     "no marginal": (lambda p, q: pf.derive(log(p), to="elbo", q=q), r'log\(p.marginalize_var\("z"\)\)'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from probflow.distributions import Distribution, Marginal, Posterior
 from probflow.distributions.joint import product
 from probflow.losses.arithmetic import Elementwise, Sum
-from probflow.losses.change_of_variables import LogDet, NoiseLogProb, is_flow
+from probflow.losses.change_of_variables import LogDet, NoiseLogProb, drawn_inverse, is_flow
 from probflow.losses.node import Loss, intern
 from probflow.losses.probability import Expectation, LogProb, Prob
 from probflow.losses.rules.rule import rule
@@ -14,12 +14,26 @@ from probflow.losses.rules.rule import rule
 @rule(
     "change of variables",
     r"\log p(x) = \log p_z\left(f^{-1}(x)\right) + \log\left|\det \frac{\partial f^{-1}(x)}{\partial x}\right|",
-    "the density of a flow",
+    "the density of a flow whose inverse is a function",
     source="Prince, Understanding Deep Learning, eq. 16.1",
 )
 def change_of_variables(node: Loss) -> Loss | None:
     """The density of a flow."""
-    if isinstance(node, LogProb) and is_flow(node.p):
+    if isinstance(node, LogProb) and is_flow(node.p) and not drawn_inverse(node.p):
+        return intern(Sum, (1, 1), (NoiseLogProb(node.p), LogDet(node.p)))
+    return None
+
+
+@rule(
+    "variational lower bound",
+    r"\log p(x) \ge \mathbb{E}_{q(z \mid x)}\left[\log p_z(z) + V(x, z)\right]",
+    "the flow's inverse draws z from q(z|x), as dequantisation does",
+    relation=">=",
+    source="Nielsen et al., arXiv:2007.02731, section 2",
+)
+def variational_bound(node: Loss) -> Loss | None:
+    """By one draw of z; V, the likelihood contribution, stands where the log-determinant does."""
+    if isinstance(node, LogProb) and drawn_inverse(node.p):
         return intern(Sum, (1, 1), (NoiseLogProb(node.p), LogDet(node.p)))
     return None
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from probflow.losses.node import Loss, children, with_children
 
-Relation = Literal["=", ">="]
+Relation = Literal["=", ">=", "<="]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rule:
     """The side condition in words; empty where there is none."""
     rewrite: Callable[[Loss], Loss | None]
     relation: Relation = "="
-    """``=`` keeps the value; ``>=`` is a bound, and is never used unless asked for."""
+    """``=`` keeps the value; ``>=`` is a bound, and is used where it is asked for, or where a density is known by a bound alone."""
     source: str = ""
 
     def __call__(self, node: Loss) -> Loss | None:
