@@ -2,7 +2,7 @@
 
 On the CPU a check is decided at once.  On an accelerator asking for the answer would stop the stream, so inside a
 :func:`deferred` block the answers are collected and read together, once, at the end.  Inside ``torch.compile`` there is
-nothing to decide: the program checks at its boundary.
+nothing to decide: the program checks at its boundary.  Inside ``torch.func.vmap`` nothing is decided at all.
 """
 
 from __future__ import annotations
@@ -85,8 +85,14 @@ def checked() -> AbstractContextManager[None]:
 
 
 def compiling() -> bool:
-    """Whether this code is being traced by ``torch.compile``."""
-    return torch.compiler.is_compiling()
+    """Whether this code is being traced by ``torch.compile``, or mapped by ``torch.func.vmap``: there are no numbers to look at."""
+    return torch.compiler.is_compiling() or (torch._C._are_functorch_transforms_active() and _mapped())
+
+
+def _mapped() -> bool:
+    """Whether one of the transforms of ``torch.func`` around this code is vmap; under the others numbers can be read."""
+    vmap = torch._C._functorch.TransformType.Vmap
+    return any(level.key() == vmap for level in torch._C._functorch.get_interpreter_stack() or ())
 
 
 @contextmanager

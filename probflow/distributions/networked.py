@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from probflow._typing import Names
-from probflow.checks import compiling
 from probflow.distributions.base import Factor
 from probflow.distributions.signature import keywords_for
 from probflow.errors import ArgumentError
@@ -61,7 +61,7 @@ class Networked(Factor):
                     return network(*inputs)
                 return network(**dict(zip(keywords, inputs, strict=True)))
             except Exception as error:
-                if compiling():
+                if torch.compiler.is_compiling():
                     raise
                 from probflow.distributions.diagnose import network_error
 

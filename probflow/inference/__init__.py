@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from probflow.inference.compiled import CompiledLoss
 from probflow.inference.derive import Derivation, derive
-from probflow.inference.evaluate import LossModule, value_and_terms
+from probflow.inference.evaluate import value_and_terms
 from probflow.inference.gradient_report import GradientReport, gradient_report
 from probflow.inference.importance import ImportanceEstimate, importance
+from probflow.inference.module import LossModule
 from probflow.inference.program import Program
 
 __all__ = [

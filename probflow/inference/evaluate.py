@@ -1,4 +1,4 @@
-"""Losses with values: the value, its terms, the plan, the module."""
+"""Losses with values: the value, its terms, the plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from probflow._typing import Values
 from probflow.distributions import Distribution, Samples
@@ -20,7 +20,7 @@ from probflow.inference.program import BATCH, Program
 from probflow.inference.simplify import simplified, simplify, top_terms
 from probflow.losses import Loss, evaluation
 from probflow.losses.arithmetic import Reduce
-from probflow.losses.free import coefficients, free_variables, modules
+from probflow.losses.free import free_variables, modules
 from probflow.losses.labels import Labels
 from probflow.losses.node import intern, walk
 from probflow.losses.probability import CrossEntropy, Entropy, KullbackLeibler
@@ -210,50 +210,6 @@ def plan(loss: Loss, values: Values | None = None) -> Program:
             _plan_anew(loss, found)
 
 
-class LossModule(nn.Module):
-    """``forward(values)`` is the loss; its parameters are those of every network, constant and coefficient in it.
-
-    >>> import torch
-    >>> import probflow as pf
-    >>> p = pf.Normal("p(x)", loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)
-    >>> module = (-pf.log(p)).mean().module()
-    >>> isinstance(module, torch.nn.Module), [tuple(weight.shape) for weight in module.parameters()]
-    (True, [(2,)])
-    >>> module({"x": torch.zeros(5, 2)}).item() == (-pf.log(p)).mean().eval({"x": torch.zeros(5, 2)}).item()
-    True
-    """
-
-    def __init__(self, loss: Loss) -> None:
-        super().__init__()
-        self.loss = loss
-        for place, part in enumerate(modules(loss)):
-            self.add_module(f"{place}", part)
-        for place, tensor in enumerate(coefficients(loss)):
-            if isinstance(tensor, nn.Parameter):
-                self.register_parameter(f"coefficient{place}", tensor)
-        self._program = program_for(loss).ready()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_program"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._program = program_for(self.loss).ready()  # a copy has networks of its own, and needs a program that runs them
-
-    def forward(self, values: Values) -> Tensor:
-        """The value of the loss."""
-        from probflow.checks import compiling
-
-        if compiling():
-            return self._program.value(self._program.trace(values))
-        value = self.loss.eval(values)
-        self._program = program_for(self.loss).ready()  # planned anew where a variable turned out too large to sum over
-        return value
-
-    def extra_repr(self) -> str:
-        return str(self.loss)
-
-
 @evaluation.simplified.register
 def shown(loss: Loss) -> Loss:
     """What is computed in place of `loss`; the value is the same."""
@@ -264,9 +220,3 @@ def shown(loss: Loss) -> Loss:
 def derivation(loss: Loss, to: str | None, q: Distribution | None, samples: int) -> Derivation:
     """The steps from `loss` to what is computed, or to a bound."""
     return derive(loss, to, q, samples)
-
-
-@evaluation.module.register
-def module(loss: Loss) -> nn.Module:
-    """`loss` as an nn.Module."""
-    return LossModule(loss)

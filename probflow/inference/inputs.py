@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from probflow.checks import compiling
 from probflow.distributions.values import check_mapping, check_missing
 from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.inference.batch_groups import BatchGroup, where_they_meet
@@ -114,7 +115,7 @@ class Inputs(PartOfPlan):
 
     def explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
         """NaN parameters usually come from NaN data: say so where it is true."""
-        if isinstance(error, ParameterError) or "nan" in str(error):
+        if (isinstance(error, ParameterError) or "nan" in str(error)) and not compiling():
             for read in self.reads:
                 value = values[read.name]
                 if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from probflow.checks import LENIENT, deferred, require, strict
+from probflow.checks import LENIENT, compiling, deferred, require, strict
 from probflow.distributions import Samples
 from probflow.errors import ProbflowError
 from probflow.inference.batch_groups import BatchGroup
@@ -283,8 +283,8 @@ class Program(PartOfPlan):
 
 
 def _finite(result: Any) -> bool:
-    """Whether all numbers of a result on the CPU are finite."""
-    if not isinstance(result, Tensor):
+    """Whether all numbers of a result on the CPU are finite, as far as they can be looked at."""
+    if not isinstance(result, Tensor) or compiling():
         return True
     if result.dim():
         result = (result.detach() if result.requires_grad else result).sum()
