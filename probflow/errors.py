@@ -50,6 +50,9 @@ class ParameterError(ProbflowError, ValueError):
 class NetworkError(ProbflowError, RuntimeError):
     """A network given to a distribution failed, or returned something that is not its parameters."""
 
+    dtypes: tuple[str, object, object] | None = None
+    """Where it is what made it fail: an input, the dtype that it has, and that of the weights."""
+
 
 class ValuesError(ProbflowError, ValueError):
     """The values given for the variables cannot be used."""

@@ -59,6 +59,12 @@ class Noisy(TwoLayers):
         return {"logits": super().forward(h, c)["logits"] + torch.rand(())}
 
 
+class Coarse(Encoder):
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {name: value.bfloat16() for name, value in super().forward(x, y).items()}
+
+
+COARSE, FINE = pf.Normal("q(z | x, y)", Coarse()), pf.Bernoulli("p(w | z)", pf.nn.MLP(2, [4], {"logits": 8}).float())
 Q, P = pf.Normal("q(z | x, y)", Encoder()), pf.Bernoulli("p(x | z, y)", Decoder())
 PRIOR = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
 PER_ROW = KL(Q, PRIOR) - E(Q)[log(P)]
@@ -146,6 +152,31 @@ MISTAKES = {
         ["weights are on cpu", "x is on meta"],
     ),
     "wrong dtype": (lambda: LOSS.eval({"x": X.double(), "y": Y.double()}), errors.NetworkError, ["x.to(torch.float32)"]),
+    "mixed precision by hand": (
+        lambda: E(COARSE)[log(FINE)].eval({"x": X, "y": Y, "w": X}),
+        errors.NetworkError,
+        ["z is drawn from q(z|x,y), whose network returns torch.bfloat16", "its outputs, .to(torch.float32)", "autocast"],
+    ),
+    "the same, compiled": (
+        lambda: E(COARSE)[log(FINE)].compile(backend="eager")({"x": X, "y": Y, "w": X}),
+        errors.NetworkError,
+        ["whose network returns torch.bfloat16"],
+    ),
+    "the same, sampling": (
+        lambda: (FINE * COARSE).sample({"x": X, "y": Y}),
+        errors.NetworkError,
+        ["p(w|z): its network failed", "z is drawn from q(z|x,y), whose network returns torch.bfloat16"],
+    ),
+    "a prior of another precision": (
+        lambda: E(pf.Normal("p(z)", loc=torch.zeros(2).double(), scale=1.0))[log(P)].eval({"x": X, "y": Y}),
+        errors.NetworkError,
+        ["z is drawn from p(z), whose parameters are torch.float64.\nConvert these, .to(torch.float32).\n"],
+    ),
+    "a given value of another precision": (
+        lambda: log(P).eval({"x": X, "y": Y, "z": X[:, :2].double()}),
+        errors.NetworkError,
+        ["z is torch.float64: convert one, z.to(torch.float32)"],
+    ),
     "wrong output names": (
         lambda: pf.Normal("q(z | x, y)", WrongNames()).sample({"x": X, "y": Y}),
         errors.NetworkError,

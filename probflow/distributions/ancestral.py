@@ -8,9 +8,10 @@ from torch import Tensor
 
 from probflow._typing import Shape, Values
 from probflow.distributions.base import Distribution, Factor
+from probflow.distributions.diagnose import of_a_draw
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import Samples
-from probflow.errors import ArgumentError
+from probflow.errors import ArgumentError, NetworkError
 
 
 def ancestral(
@@ -35,7 +36,10 @@ def ancestral(
     drawn: set[str] = set()
     for factor in to_draw:
         _check_drawable(factor, known, reparam)
-        bound = factor.bind([values[n] for n in factor.cond_var], [dims[n] for n in factor.cond_var])
+        try:
+            bound = factor.bind([values[n] for n in factor.cond_var], [dims[n] for n in factor.cond_var])
+        except NetworkError as error:
+            raise of_a_draw(error, to_draw) from error.__cause__
         if use_mean:
             outcome, lead = _means(bound.mean(), bound.lead, batch), bound.lead
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,10 +36,50 @@ def network_error(
         f"{name}: {shape_text(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
         for name, value in zip(names, inputs, strict=True)
     )
-    return NetworkError(
+    found = NetworkError(
         f"{factor.statement}: its network failed on ({shown}).\n{_likely(factor, names, inputs, network, part or factor)}"
         f"  {type(error).__name__}: {error}"
     )
+    found.dtypes = _misfit(part or factor, names, inputs)
+    return found
+
+
+def of_a_draw(error: NetworkError, factors: Iterable[Factor]) -> NetworkError:
+    """`error`, where it is about the dtype of a variable that one of `factors` drew: there something is to be converted."""
+    from probflow.distributions.networked import Networked
+
+    if error.dtypes is None:
+        return error
+    name, found, wanted = error.dtypes
+    drawn = next((factor for factor in factors if name in factor.var), None)
+    if drawn is None:
+        return error
+    own = isinstance(drawn.origin, Networked) and bool(drawn.origin._source)
+    coarse = found in (torch.bfloat16, torch.float16)
+    return NetworkError(
+        str(error).replace(
+            _convert(name, found, wanted),
+            f"The weights are {wanted}, and {name} is drawn from {drawn.statement}, whose "
+            f"{'network returns' if own else 'parameters are'} {found}.\n"
+            f"Convert {'its outputs' if own else 'these'}, .to({wanted})"
+            f"{', or let torch.autocast choose the precision everywhere' if coarse else ''}.\n",
+        )
+    )
+
+
+def _misfit(part: nn.Module, names: Names, inputs: list[Tensor]) -> tuple[str, object, object] | None:
+    """The first input, its dtype and that of the weights, where they differ; None where something else is wrong with the inputs."""
+    weight = next(part.parameters(), None)
+    if weight is None or any(value.device != weight.device for value in inputs):
+        return None
+    for name, value in zip(names, inputs, strict=True):
+        if value.dtype != weight.dtype:
+            return (name, value.dtype, weight.dtype) if value.is_floating_point() else None
+    return None
+
+
+def _convert(name: str, found: object, wanted: object) -> str:
+    return f"The weights are {wanted}, {name} is {found}: convert one, {name}.to({wanted}).\n"
 
 
 def _order_that_runs(network: Callable[..., Any] | None, inputs: list[Tensor]) -> tuple[int, ...] | None:
@@ -86,10 +126,10 @@ def _likely(
     for name, value in zip(names, inputs, strict=True):
         if value.device != weight.device:
             return f"The weights are on {weight.device}, {name} is on {value.device}: move one, {name}.to({str(weight.device)!r}).\n"
+    misfit = _misfit(part, names, inputs)
+    if misfit is not None:
+        return _convert(*misfit)
     for name, value in zip(names, inputs, strict=True):
-        if value.is_floating_point() and value.dtype != weight.dtype:
-            wanted = str(weight.dtype)
-            return f"The weights are {wanted}, {name} is {value.dtype}: convert one, {name}.to({wanted}).\n"
         if not value.is_floating_point() and not any(isinstance(m, nn.Embedding) for m in part.modules()):
             return (
                 f"{name} has dtype {value.dtype}, the weights are {weight.dtype}: write {name}.float(), or one-hot labels, "

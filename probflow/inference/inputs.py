@@ -8,11 +8,15 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from probflow.checks import compiling
+from probflow.distributions.diagnose import of_a_draw
 from probflow.distributions.values import check_mapping, check_missing
-from probflow.errors import ParameterError, ProbflowError, ShapeError, ValuesError
+from probflow.errors import NetworkError, ParameterError, ProbflowError, ShapeError, ValuesError
 from probflow.inference.batch_groups import BatchGroup, where_they_meet
 from probflow.inference.steps import PartOfPlan, Read, Step
 from probflow.printing import shape_text
+
+DRAWN = ("draw", "states")
+"""The kinds of steps that give values to variables."""
 
 
 class Inputs(PartOfPlan):
@@ -114,7 +118,9 @@ class Inputs(PartOfPlan):
         )
 
     def explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
-        """NaN parameters usually come from NaN data: say so where it is true."""
+        """NaN parameters usually come from NaN data, and a draw has the dtype of what it was drawn from: say so where it is true."""
+        if isinstance(error, NetworkError) and error.dtypes is not None and error.dtypes[0] not in values:
+            return of_a_draw(error, (step.info.about[0] for step in self.steps if step.kind in DRAWN and step.info is not None))
         if (isinstance(error, ParameterError) or "nan" in str(error)) and not compiling():
             for read in self.reads:
                 value = values[read.name]
