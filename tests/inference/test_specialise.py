@@ -217,6 +217,19 @@ def test_one_of_two_batches_is_empty() -> None:
     assert torch.equal(loss.eval(values), apart.eval(values))
 
 
+def test_likelihood_of_observed_values(general: Callable[[], None]) -> None:
+    """What is observed is in the factor itself: its density takes no value."""
+    torch.manual_seed(0)
+    q = encoder()
+    p = (decoder() * prior()).given(x=torch.rand(1, D).round())
+    loss = E(q)[log(p) - log(q)].mean()
+    assert warm(loss, data(5))
+    quick = outcome(loss, data(5), 0)
+    general()
+    for a, b in zip(quick, outcome(loss, data(5), 0), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_constants_are_read_in_every_run() -> None:
     torch.manual_seed(0)
     pz = prior()

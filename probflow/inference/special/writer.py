@@ -244,6 +244,8 @@ class Writer:
         return True
 
     def _density(self, step: Step, op: Density, total: bool) -> bool:
+        if len(op.leads) != 1:  # a likelihood has its observed values in itself
+            return False
         source, value = self.sources.get(step.args[0]), step.args[1]
         if source is None or not self._inside(source, op, value):
             return False
