@@ -18,8 +18,9 @@ from probflow.inference.estimators import sampler_for
 from probflow.inference.estimators.dreg import double_reparameterisation
 from probflow.inference.fixed import fixed_log_prob
 from probflow.inference.hand_written import warn_of_hand_written_scores
+from probflow.inference.nonlinear import Around, Waiting, without_own
 from probflow.inference.planner import Env, Planner
-from probflow.losses.estimators import STL, VIMCO, DReG, Enumerate, Estimator, Rebar, Score
+from probflow.losses.estimators import NAMED, STL, VIMCO, DReG, Enumerate, Estimator, Rebar, Score
 from probflow.losses.free import free_variables
 from probflow.losses.node import Loss
 from probflow.losses.probability import Expectation, LogProb
@@ -54,6 +55,8 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
             inner, log_weight, axis = planner.enumerate(factor, inner, asked=enumerated(node.estimator, factor))
             steps.append((log_weight, axis))
             continue
+        if planner.around is not None and isinstance(how, (STL, DReG)):  # only in a sum is what they leave out 0 on average
+            how = NAMED["pathwise"]
         inner, slot = planner.draw(factor, inner, axes, sampler_for(how))
         log_q = planner.plain(planner.factor_log_prob(factor, inner)) if isinstance(how, (Score, VIMCO, Rebar)) else None
         steps.append(Drawn(factor, how, slot, log_q))
@@ -66,7 +69,12 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
     drawn = [step for step in steps if isinstance(step, Drawn)]
     _check(node, drawn, len(drawn) < len(steps), logarithmic)
     fixed = [d.factor for d in drawn if isinstance(d.how, (STL, DReG))]
-    if fixed:
+    around = planner.around
+    without = around is not None and around.leaves_out(axes) and any(d.log_q is not None for d in drawn)
+    if around is not None and without:
+        with around.changed(False, None):  # each draw is left out with all that depends on it
+            body = lower(body_node, planner, inner)
+    elif fixed:
         body = _fixed_body(node, body_node, planner, inner, axes, fixed, logarithmic, lower)
     else:
         body = lower(body_node, planner, inner)
@@ -83,17 +91,33 @@ def expectation(node: Expectation, body_node: Loss, planner: Planner, env: Env, 
             if axis in body.axes:
                 body = summed(planner, body, log_weight, axis, logarithmic)
             costs.sums.append(step)
+        elif step.log_q is not None and step.slot.index in costs.body.draws and around is not None:
+            _wait(around, node, step, axes, costs.body.batched)
         elif step.log_q is not None and step.slot.index in costs.body.draws and not logarithmic:
             warn_of_hand_written_scores(node, step.factor, planner.labels)
             body = (
                 rebar_scored(planner, body, costs, step) if isinstance(step.how, Rebar) else scored(planner, body, costs, step)
             )
+    if without and body.batched:
+        return without_own(planner, planner.plain(body), axes, logarithmic)
     average = averaged(planner, body, axes, text(node, planner.labels), logarithmic)
-    if logarithmic:
+    if logarithmic and around is None:
         for d in drawn:
             if d.log_q is not None and d.slot.index in costs.body.draws:
                 average = log_scored(planner, average, body, d, axes)
     return average
+
+
+def _wait(around: Around, node: Expectation, drawn: Drawn, axes: Axes, rows: bool) -> None:
+    """The score of a draw is left to the nonlinear function around."""
+    how, name = drawn.how, ", ".join(drawn.factor.var)
+    if isinstance(how, Rebar) or (isinstance(how, Score) and not isinstance(how.baseline, str)):
+        raise LossError(
+            f"estimator={how} is for a sum of expectations, not for a nonlinear function of E_{node.q.statement}.\nAsk for 'score'."
+        )
+    if drawn.log_q is not None:
+        centred = not (isinstance(how, Score) and how.baseline == "none")
+        around.add(Waiting(name, drawn.slot.index, drawn.log_q, axes, centred, rows))
 
 
 def _check(node: Expectation, drawn: list[Drawn], summed: bool, logarithmic: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import singledispatch
 from typing import Any
@@ -15,6 +16,7 @@ from probflow.errors import LossError, NetworkError, ShapeError
 from probflow.inference.axes import Slot, union
 from probflow.inference.closed_forms import has_entropy, kl_formula
 from probflow.inference.expectation import expectation
+from probflow.inference.nonlinear import function_of, over_rows
 from probflow.inference.planner import Env, Planner
 from probflow.inference.program import BATCH
 from probflow.losses.arithmetic import Clamp, Detach, Elementwise, Extremum, Negative, Power, Product, Quotient, Reduce, Sum
@@ -138,8 +140,11 @@ def _(node: Product, planner: Planner, env: Env) -> Slot:
 
 @lower.register
 def _(node: Quotient, planner: Planner, env: Env) -> Slot:
-    slots = _independent((node.numerator, node.denominator), planner, env)
-    return planner.combine("quotient", slots, lambda a, b: a / b, text=text(node, planner.labels))
+    def build() -> Slot:
+        slots = _independent((node.numerator, node.denominator), planner, env)
+        return planner.combine("quotient", slots, lambda a, b: a / b, text=text(node, planner.labels))
+
+    return function_of(planner, build) if planner.samples(node.denominator) else build()
 
 
 @lower.register
@@ -148,8 +153,12 @@ def _(node: Power, planner: Planner, env: Env) -> Slot:
     if isinstance(exponent, Constant) and exponent.value in range(2, 17) and planner.samples(node.base):
         slots = _independent((node.base,) * int(exponent.value), planner, env)  # (E f)^2 = E f E f', two independent draws
         return planner.combine("product", slots, _multiply, text=text(node, planner.labels))
-    slots = _independent((node.base, exponent), planner, env)
-    return planner.combine("power", slots, lambda a, b: a**b, text=text(node, planner.labels))
+
+    def build() -> Slot:
+        slots = _independent((node.base, exponent), planner, env)
+        return planner.combine("power", slots, lambda a, b: a**b, text=text(node, planner.labels))
+
+    return function_of(planner, build)
 
 
 @lower.register
@@ -161,12 +170,13 @@ def _(node: Negative, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
     inside = node.operand
-    if node.name == "log" and isinstance(inside, Expectation):
-        body = inside.f
-        if isinstance(body, Elementwise) and body.name == "exp":
-            return expectation(inside, body.operand, planner, env, logarithmic=True, lower=lower)
-        if isinstance(body, Prob):
-            return expectation(inside, LogProb(body.p), planner, env, logarithmic=True, lower=lower)
+    if node.name == "log" and isinstance(inside, Expectation) and (power := _logarithm(inside.f)) is not None:
+
+        def log_mean() -> Slot:
+            return expectation(inside, power, planner, env, logarithmic=True, lower=lower)
+
+        # the scores of its own draws are known to the expectation; those of draws inside the exponential are not
+        return function_of(planner, log_mean) if planner.samples(power) else log_mean()
     if node.name == "log" and isinstance(inside, Prob):
         return planner.plain(planner.log_prob(inside.p, env))
     if node.name == "log" and isinstance(inside, Sum):
@@ -175,8 +185,19 @@ def _(node: Elementwise, planner: Planner, env: Env) -> Slot:
             slots = tuple(_value(part, planner, env) for part in parts if part is not None)
             return planner.combine("logaddexp", slots, _log_sum, text=text(node, planner.labels))
     function: Callable[[Any], Tensor] = {"exp": torch.exp, "log": torch.log, "abs": torch.abs}[node.name]
-    operand = _value(node.operand, planner, env)
-    return planner.combine(node.name, (operand,), lambda a: function(torch.as_tensor(a)), text=text(node, planner.labels))
+
+    def build() -> Slot:
+        operand = _value(node.operand, planner, env)
+        return planner.combine(node.name, (operand,), lambda a: function(torch.as_tensor(a)), text=text(node, planner.labels))
+
+    return function_of(planner, build)
+
+
+def _logarithm(body: Loss) -> Loss | None:
+    """g where the body of an expectation is exp(g)."""
+    if isinstance(body, Elementwise) and body.name == "exp":
+        return body.operand
+    return LogProb(body.p) if isinstance(body, Prob) else None
 
 
 def _log_sum(first: Any, *rest: Any) -> Tensor:
@@ -189,7 +210,9 @@ def _log_sum(first: Any, *rest: Any) -> Tensor:
 
 @lower.register
 def _(node: Detach, planner: Planner, env: Env) -> Slot:
-    operand = _value(node.operand, planner, env)
+    around = planner.around
+    with nullcontext() if around is None else around.changed(False, around.left_out):
+        operand = _value(node.operand, planner, env)
     return planner.combine(
         "detach", (operand,), lambda a: a.detach() if isinstance(a, Tensor) else a, text=text(node, planner.labels)
     )
@@ -198,10 +221,14 @@ def _(node: Detach, planner: Planner, env: Env) -> Slot:
 @lower.register
 def _(node: Clamp, planner: Planner, env: Env) -> Slot:
     low, high = node.low, node.high
-    operand = _value(node.operand, planner, env)
-    return planner.combine(
-        ("clamp", low, high), (operand,), lambda a: torch.as_tensor(a).clamp(low, high), text=text(node, planner.labels)
-    )
+
+    def build() -> Slot:
+        operand = _value(node.operand, planner, env)
+        return planner.combine(
+            ("clamp", low, high), (operand,), lambda a: torch.as_tensor(a).clamp(low, high), text=text(node, planner.labels)
+        )
+
+    return function_of(planner, build)
 
 
 @lower.register
@@ -215,11 +242,21 @@ def _(node: Extremum, planner: Planner, env: Env) -> Slot:
             best = function(best, torch.as_tensor(other, dtype=like.dtype, device=like.device))
         return best
 
-    return planner.combine(node.how, _independent(node.operands, planner, env), run, text=text(node, planner.labels))
+    def build() -> Slot:
+        return planner.combine(node.how, _independent(node.operands, planner, env), run, text=text(node, planner.labels))
+
+    return function_of(planner, build)
 
 
 @lower.register
 def _(node: Reduce, planner: Planner, env: Env) -> Slot:
+    around = planner.around
+    if around is not None and around.left_out is not None:
+        with around.changed(False, None):
+            whole = _value(node.operand, planner, env)
+        other = _value(node.operand, planner, env)
+        if whole.batched and other != whole:
+            return over_rows(planner, node.how, whole, other)
     slot = lower(node.operand, planner, env)
     if not slot.batched:
         return slot

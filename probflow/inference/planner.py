@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -24,6 +24,9 @@ from probflow.losses.estimators import VIMCO, Canonical, Enumerate, Estimator, R
 from probflow.losses.labels import Labels
 from probflow.losses.node import Loss, children
 from probflow.losses.probability import Expectation
+
+if TYPE_CHECKING:
+    from probflow.inference.nonlinear import Around
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Planner:
         self._paths: dict[int, _Path] = {}  # slot of a pathwise draw -> how its log-density is had along the way
         self._along: set[int] = set()  # slots of the log-densities had that way
         self.relaxed: set[int] = set()  # slots of values between the states of a finite variable
+        self.around: Around | None = None  # the nonlinear function that is being planned
 
     # ------------------------------------------------------------------ ops
 

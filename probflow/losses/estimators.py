@@ -84,6 +84,8 @@ class Pathwise(Estimator):
 class Score(Estimator):
     r""":math:`(f - b)\,\nabla_\phi \log q_\phi(z)`, unbiased for every baseline b that does not depend on the draw.
 
+    Inside a nonlinear function of the expectation the whole function takes the place of f, and b is the function without the draw.
+
     baseline: ``"leave-one-out"``, the mean cost of the other samples, or of the other rows of the batch where there is one sample
     (Kool et al. 2019); ``"none"``; or a :class:`Function` of named variables: those of the batch, and those drawn before.
 
@@ -105,7 +107,7 @@ class Score(Estimator):
     >>> Score(baseline=Function(torch.nn.Linear(2, 1), ["x"], "b")).name
     'score'
 
-    Errors: LossError for anything else.
+    Errors: LossError for anything else; for a Function inside a nonlinear function, whose value it would have to foretell.
     """
 
     name = "score"

@@ -34,19 +34,19 @@ def score_logarithm(
         log_prob = log_prob.sum(own, keepdim=True)
     cost = cost.detach() if batched else cost.detach().unsqueeze(-1)
     cost = cost.reshape((1,) * (dims - cost.dim()) + cost.shape)
-    score = _first(log_prob, samples)  # (K, ..., batch)
-    costs = _first(cost, samples)
+    score = first_dims(log_prob, samples)  # (K, ..., batch)
+    costs = first_dims(cost, samples)
     count = costs.shape[0]
     total = costs.logsumexp(0) - math.log(count)
     if baseline == "none":
         centred = total[None]
     elif count > 1:
-        others = _others(costs)
+        rest = others(costs)
         if baseline == "geometric":  # eq. 9-10: the mean of the other costs in the place of the k-th
             mean = (costs.sum(0, keepdim=True) - costs) / (count - 1)
-            centred = total - (torch.logaddexp(others, mean) - math.log(count))
+            centred = total - (torch.logaddexp(rest, mean) - math.log(count))
         else:
-            centred = total - (others - math.log(count - 1))
+            centred = total - (rest - math.log(count - 1))
     else:
         centred = leave_one_out(total, (), batched)[None]
     surrogate = (centred * (score - score.detach())).sum(0)
@@ -55,13 +55,13 @@ def score_logarithm(
     return value + (surrogate if batched else surrogate.sum(-1))
 
 
-def _others(costs: Tensor) -> Tensor:
+def others(costs: Tensor) -> Tensor:
     """log Σ_{j≠k} exp(cost_j) for every k, without taking one back out of a sum that it may dominate."""
     up, down = costs.logcumsumexp(0), costs.flip(0).logcumsumexp(0).flip(0)
     return torch.cat([down[1:2], torch.logaddexp(up[:-2], down[2:]), up[-2:-1]])
 
 
-def _first(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+def first_dims(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """These dimensions as one, in front."""
     if not dims:
         return tensor[None]
