@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from probflow._typing import Names
 from probflow.distributions.base import Distribution, Factor
 from probflow.errors import ArgumentError
@@ -12,6 +14,17 @@ from probflow.graph.statement import whole
 def product(factors: tuple[Factor, ...]) -> Distribution:
     """The product of factors; a single factor is itself."""
     return factors[0] if len(factors) == 1 else Joint(factors)
+
+
+def part(factors: tuple[Factor, ...]) -> Distribution:
+    """The same, one object for the same factors: a part of a product is met again wherever the product is rewritten."""
+    if len(factors) == 1:
+        return factors[0]
+    key = tuple(map(id, factors))
+    found = _PARTS.get(key)
+    if found is None:
+        found = _PARTS[key] = Joint(factors)
+    return found
 
 
 class Joint(Distribution):
@@ -60,6 +73,10 @@ class Joint(Distribution):
     def statement(self) -> Statement:
         name = joint_name(tuple(f.name for f in self._factors))
         return whole(name, self.var, self.cond_var, (f.statement for f in self._factors))
+
+
+_PARTS: weakref.WeakValueDictionary[tuple[int, ...], Joint] = weakref.WeakValueDictionary()
+"""By the identity of their factors, which live as long as the product does."""
 
 
 def joint_name(names: Names) -> str:

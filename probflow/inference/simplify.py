@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from probflow.distributions import Distribution
-from probflow.distributions.joint import product
+from probflow.distributions.joint import part
 from probflow.inference.closed_forms import has_entropy, kl_formula
 from probflow.losses.arithmetic import Elementwise, Negative, Product, Quotient, Reduce, Sum
 from probflow.losses.free import is_scalar
@@ -20,6 +20,7 @@ from probflow.losses.rules.divergences import Found, Places, take_out_entropy, t
 from probflow.losses.rules.logarithms import positive_factors
 from probflow.losses.scalars import Constant
 from probflow.losses.terms import Term, substitute, sum_of, terms_of
+from probflow.losses.text import text
 
 
 class Trace:
@@ -31,10 +32,9 @@ class Trace:
 
     def step(self, name: str, before: Loss, after: Loss) -> None:
         """`before`, somewhere in the whole, has become `after`."""
-        new = substitute(self.whole, before, after)
-        if new is not self.whole:
-            self.whole = new
-            self.steps.append((name, new))
+        old, self.whole = self.whole, substitute(self.whole, before, after)
+        if self.whole is not old and text(self.whole) != text(old):  # 2 and 2.0 are two nodes, and one line
+            self.steps.append((name, self.whole))
 
 
 @singledispatch
@@ -172,7 +172,7 @@ def _split(node: Expectation, terms: Places, found: Found, groups: dict[tuple[in
                 out.setdefault(place, []).append(terms[place])
             continue
         all_of_q = not drop or len(needed) == len(node.q.factors)
-        q = node.q if all_of_q else product(tuple(node.q.factors[i] for i in needed))
+        q = node.q if all_of_q else part(tuple(node.q.factors[i] for i in needed))
         if len(places) == 1:
             term = terms[places[0]]
             inner = Expectation(q, term.node, node.sample_shape, node.estimator)
@@ -193,8 +193,9 @@ def _explain(
 ) -> None:
     """The same in single steps, each with its rule."""
     now: Loss = node
+    split = len(terms) > len(terms_of(node.f, frozenset(node.q.var), split_products=False))
     stages = [
-        ("log of a product", written(node, terms, {})),
+        ("log of a product" if split else "distributive law", written(node, terms, {})),
         ("log-ratio to KL", written(node, *after_kl)),
         ("entropy", written(node, *after_entropy)),
         ("linearity", _split(node, *after_entropy, groups, drop=False)),

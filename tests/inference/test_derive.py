@@ -110,6 +110,29 @@ def test_a_hierarchical_model() -> None:
     assert check_lines(derivation, {"x": torch.ones(N, 1)}) == 5
 
 
+def test_parts_of_a_product_are_met_again() -> None:
+    """E_q(a)q(b)[f] out of two expectations is one thing: it cancels, and the last line is what is computed."""
+    q = [pf.Normal(f"q({name} | x)", loc="x", scale=1.0) for name in "abc"]
+    whole = q[0] * q[1] * q[2]
+    f = pf.Function(lambda a, b: (a * b).sum(1), ["a", "b"], "f")
+    g = pf.Function(lambda c: c.sum(1), ["c"], "g")
+    loss = E(whole)[f + g] - E(whole)[f - 2 * g]
+    derivation = loss.derive()
+    assert str(loss.simplify()) == str(derivation.result) == "E_q(c|x)[g(c)] + 2 * E_q(c|x)[g(c)]"
+    assert derivation.steps[-1].rule == "cancellation"
+    assert derivation.result is loss.simplify()
+
+
+def test_no_line_says_what_the_line_before_says() -> None:
+    a, b = (pf.Normal(f"q({name} | x)", loc="x", scale=1.0) for name in "ab")
+    f, g = (pf.Function(lambda v: v.sum(1), [name], label) for name, label in (("a", "f"), ("b", "g")))
+    for loss, rule in ((E(a * b)[f - 2 * g], "linearity"), (E(a * b)[1 * f - (-2) * g], "distributive law")):
+        derivation = loss.derive()
+        lines = [str(loss), *(str(step.expression) for step in derivation.steps)]
+        assert len(set(lines)) == len(lines) > 1
+        assert derivation.steps[0].rule == rule
+
+
 def test_m2_unlabelled() -> None:
     torch.manual_seed(0)
     decoder = nn.Linear(4, 1)

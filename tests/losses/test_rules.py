@@ -66,6 +66,10 @@ CASES = {
         lambda m: m.f * Prob(m.px * m.pz2) / Prob(m.px),
         lambda m: m.f * log(m.px) / log(m.px),  # log p may be 0
     ),
+    "distributive law": (
+        lambda m: m.beta * (log(m.px) - 2 * (m.f - m.gx)) - m.g,
+        lambda m: log(m.px) * (m.g - m.gx),  # a log-density is no coefficient
+    ),
     "double negative": (lambda m: -(-(log(m.px)) + log(m.pz1)), lambda m: -log(m.px)),
     "expectation of a constant": (
         lambda m: E(m.q)[m.gx],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probflow.distributions import Distribution, Marginal, Posterior
-from probflow.distributions.joint import product
+from probflow.distributions.joint import part
 from probflow.losses.arithmetic import Elementwise, Sum
 from probflow.losses.change_of_variables import LogDet, NoiseLogProb, drawn_inverse, is_flow
 from probflow.losses.node import Loss, intern
@@ -50,7 +50,7 @@ def finite_marginal(node: Loss) -> Loss | None:
         return None
     if any(set(f.cond_var) & set(marginal.var) for f in hidden):
         return None  # p(z|x) p(x): z is below x, and p(x) is a factor already
-    return Elementwise("log", Expectation(product(tuple(hidden)), Prob(product(tuple(rest)))))
+    return Elementwise("log", Expectation(part(tuple(hidden)), Prob(part(tuple(rest)))))
 
 
 @rule("Bayes' rule", r"\log p(x) = \log p(x, z) - \log p(z \mid x)", "z was integrated out of a joint p(x, z)")

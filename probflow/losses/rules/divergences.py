@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from probflow._typing import Names
 from probflow.distributions import Distribution, Factor
-from probflow.distributions.joint import product
+from probflow.distributions.joint import part
 from probflow.losses.arithmetic import Negative, Sum
 from probflow.losses.node import Loss, intern
 from probflow.losses.probability import CrossEntropy, Entropy, Expectation, KullbackLeibler, LogProb
@@ -43,7 +43,7 @@ def log_factor(term: Term) -> Factor | None:
 def outer(q: Distribution, inner: Loss, names: Names) -> Loss:
     """E over the variables of q that `inner` is conditioned on; itself when there are none."""
     needed = q.graph.needed_for([n for n in names if n in q.var])
-    return Expectation(product(tuple(q.factors[i] for i in needed)), inner) if needed else inner
+    return Expectation(part(tuple(q.factors[i] for i in needed)), inner) if needed else inner
 
 
 def take_out_kl(q: Distribution, terms: Places, known: Pair) -> tuple[Places, Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probflow.distributions import Distribution
-from probflow.distributions.joint import product
+from probflow.distributions.joint import part
 from probflow.losses.free import free_variables
 from probflow.losses.node import Loss
 from probflow.losses.probability import Expectation
@@ -53,7 +53,7 @@ def barren(node: Loss) -> Loss | None:
     needed = node.q.graph.needed_for([n for n in free_variables(node.f) if n in node.q.var])
     if not needed or len(needed) == len(node.q.factors):
         return None
-    kept = product(tuple(node.q.factors[i] for i in needed))
+    kept = part(tuple(node.q.factors[i] for i in needed))
     return Expectation(kept, node.f, node.sample_shape, node.estimator)
 
 
@@ -68,4 +68,4 @@ def tower(node: Loss) -> Loss | None:
         return None
     *outer, last = node.q.graph.order
     inner = Expectation(node.q.factors[last], node.f, (), node.estimator)
-    return Expectation(product(tuple(node.q.factors[i] for i in outer)), inner, (), node.estimator)
+    return Expectation(part(tuple(node.q.factors[i] for i in outer)), inner, (), node.estimator)

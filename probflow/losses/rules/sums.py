@@ -42,6 +42,14 @@ def linearity(node: Loss) -> Loss | None:
     return sum_of([Term(t.number, t.scalars, Expectation(node.q, t.node, node.sample_shape, node.estimator)) for t in terms])
 
 
+@rule("distributive law", r"a\,(f - g) = a f - a g", "a is a number, a weight or a function")
+def distributive(node: Loss) -> Loss | None:
+    """Signs and coefficients multiplied into the sums behind them."""
+    terms = terms_of(node, frozenset(), split_products=False)
+    new = sum_of(terms) if len(terms) > 1 else node
+    return None if new is node else new
+
+
 @rule("double negative", r"-(-f) = f")
 def double_negative(node: Loss) -> Loss | None:
     """Signs in front of sums, multiplied in."""
