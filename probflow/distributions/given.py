@@ -118,7 +118,8 @@ class Given(Factor):
         self.factor.check_density()
 
     def describe(self) -> str:
-        return f"{self.factor.describe()}, given {', '.join(self._fixed)}"
+        first, *rest = self.factor.describe().split("\n")
+        return "\n".join([f"{first}, given {', '.join(self._fixed)}", *rest])
 
 
 def _spread(value: Tensor, batch: int) -> Tensor:

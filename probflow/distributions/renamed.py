@@ -106,7 +106,8 @@ class Renamed(Factor):
         return self
 
     def describe(self) -> str:
-        return f"{self._origin.describe()}, renamed from {self._origin.statement}"
+        first, *rest = self._origin.describe().split("\n")
+        return "\n".join([f"{first}, renamed from {self._origin.statement}", *rest])
 
     def check_sampler(self) -> None:
         try:

@@ -155,8 +155,9 @@ def rebar_scored(planner: Planner, body: Slot, costs: Costs, draw: DrawnLike) ->
     q = costs.node.q
     below = [n for n in q.var if n != name and draw.slot.index in costs.env.bound[n].draws]
     if below:
+        verb = "is" if len(below) == 1 else "are"
         raise LossError(
-            f"estimator='rebar' moves {name} between its states, but {', '.join(below)} is drawn given the state of {name}.\n"
+            f"estimator='rebar' moves {name} between its states, but {', '.join(below)} {verb} drawn given the state of {name}.\n"
             f"Ask for 'score' for {name}: estimator={{{name!r}: 'score'}}."
         )
     if not body.batched:

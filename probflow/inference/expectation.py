@@ -136,10 +136,11 @@ def _check(node: Expectation, drawn: list[Drawn], summed: bool, logarithmic: boo
                 "Ask for 'dreg', which is the same idea without the bias."
             )
         if isinstance(d.how, Rebar) and logarithmic:
-            raise LossError(f"{name} is for E(q)[f], not for its logarithm.\nAsk for 'vimco'.")
+            raise LossError(f"{name} is for E(q)[f], not for its logarithm.\nAsk for {'vimco' if many else 'score'!r}.")
         if isinstance(d.how, Score) and logarithmic and not isinstance(d.how.baseline, str):
             raise LossError(
-                f"{where}: Score(baseline={d.how.baseline}) is for E(q)[f], not for its logarithm.\nAsk for 'vimco'."
+                f"{where}: Score(baseline={d.how.baseline}) is for E(q)[f], not for its logarithm.\n"
+                f"Ask for {'vimco' if many else 'score'!r}."
             )
     double = [d for d in drawn if isinstance(d.how, DReG)]
     if logarithmic and double and (summed or len(double) < len(drawn)):

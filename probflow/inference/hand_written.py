@@ -20,10 +20,11 @@ def warn_of_hand_written_scores(node: Expectation, factor: Factor, labels: Label
     """Where the body of `node` has detach(f) log q of the `factor` that is drawn with its score, and f depends on the draw."""
     for term in dict.fromkeys(_hand_written(node.f, factor)):
         q, whole = labels.text(factor), labels.text(node.q)
+        kind = factor.describe().split("\n")[0]
         why = "is estimated by its score" if factor.reparameterised else "is not reparameterised"
         warnings.warn(
             f"{text(term, labels)} in E_{whole} is a score-function gradient written by hand, but the expectation adds the score "
-            f"of all that is inside by itself, as {q} ({factor.describe()}) {why}: the gradient has it twice, and is wrong.\n"
+            f"of all that is inside by itself, as {q} ({kind}) {why}: the gradient has it twice, and is wrong.\n"
             f"Write E_{whole}[{text(_without(node.f, term, factor), labels)}]; "
             "a baseline goes into estimator=Score(baseline=...).\n"
             "If weights of given draws are meant, draw them first, z = q.sample(...), and take the loss at these values.",

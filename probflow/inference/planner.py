@@ -261,8 +261,9 @@ class Planner:
     def _relaxed_log_prob(self, factor: Factor, bound: Slot, values: tuple[Slot, ...]) -> Slot:
         """The log-density at a value between the states: linear in it, so that it has a gradient there."""
         if not relaxable(factor):
+            kind = factor.describe().split("\n")[0]
             raise LossError(
-                f"log {factor.statement} ({factor.describe()}) has no meaning between the states of {', '.join(factor.var)}, where a relaxed "
+                f"log {factor.statement} ({kind}) has no meaning between the states of {', '.join(factor.var)}, where a relaxed "
                 "estimator needs it.\nAsk for 'score' or 'enumerate'."
             )
         axes = union(bound.axes, values[0].axes)

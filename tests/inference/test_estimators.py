@@ -544,3 +544,23 @@ def test_an_estimator_that_nobody_knows_is_an_error() -> None:
     loss = pf.E(q, estimator=Mine())[log(q)]
     with pytest.raises(pf.errors.LossError, match="Mine is no estimator that the plan knows"):
         loss.plan()
+
+
+def test_a_refusal_says_what_the_factor_is_in_one_line() -> None:
+    parts = [pf.Normal(f"q{i}(z | x)", pf.nn.MLP(1, [2], {"loc": 1}), scale=1.0) for i in range(2)]
+    q = pf.MixtureModel(parts, pf.Categorical("q(k)", probs=torch.ones(2) / 2), name="q").replace_var(z="h")
+    h = Function(lambda h: h.sum(1), ["h"], "h")
+    with pytest.raises(LossError) as error:
+        E(q, estimator="pathwise")[h].plan()
+    assert "q(h|x) (mixture of 2 components chosen by k, renamed from q(z|x)) has no reparameterised draw" in str(error.value)
+    assert len(str(error.value).split("\n")) == 2
+
+
+def test_a_refusal_asks_for_what_is_not_refused() -> None:
+    """One sample: no 'vimco'."""
+    f = Function(lambda y: y.sum(1), ["y"], "f")
+    q = pf.Bernoulli("q(y)", logits=torch.zeros(1))
+    for shape, other in (((), "score"), ([3], "vimco")):
+        with pytest.raises(LossError, match=f"Ask for '{other}'"):
+            pf.log(E(q, shape, "rebar")[f.exp()]).plan()
+        pf.log(E(q, shape, other)[f.exp()]).plan()

@@ -49,11 +49,16 @@ def _check(factor: Factor, how: Estimator) -> None:
         raise LossError(f"{factor.statement} is not finite, so {name} cannot sum over it.")
     if isinstance(how, (Pathwise, STL, DReG)) and not factor.reparameterised:
         raise LossError(
-            f"{factor.statement} ({factor.describe()}) has no reparameterised draw, so {name} has no gradient.\n"
+            f"{factor.statement} ({_kind(factor)}) has no reparameterised draw, so {name} has no gradient.\n"
             f"Leave estimator out, or ask for 'score'; in a product for this variable alone: estimator={{{factor.var[0]!r}: 'score'}}."
         )
     if isinstance(how, (StraightThrough, GumbelSoftmax, Rebar)) and not relaxable(factor):
         raise LossError(
-            f"{name} relaxes Bernoulli and Categorical variables, but {factor.statement} is {factor.describe()}.\n"
+            f"{name} relaxes Bernoulli and Categorical variables, but {factor.statement} is {_kind(factor)}.\n"
             "Choose per variable: estimator={'y': " + repr(how.name) + "}, others are left to the library."
         )
+
+
+def _kind(factor: Factor) -> str:
+    """What it is, in one line."""
+    return factor.describe().split("\n")[0]
