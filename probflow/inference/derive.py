@@ -134,9 +134,11 @@ def derive(loss: Loss, to: str | None = None, q: Distribution | None = None, sam
     marginal = _marginal(loss)
     if q is None or set(q.var) != set(marginal.gone):
         shown = "none" if q is None else str(q.statement)
+        idle = [] if q is None or not set(marginal.gone) <= set(q.var) else [n for n in q.var if n not in marginal.gone]
+        hint = f"\nWhat nothing depends on is dropped without an integral: take a q without {', '.join(idle)}." if idle else ""
         raise LossError(
             f"derive({loss}, to={to!r}) needs a q over {', '.join(marginal.gone)}, which was integrated out of "
-            f"{marginal.joint.statement}; got {shown}."
+            f"{marginal.joint.statement}; got {shown}.{hint}"
         )
     return ways[to](loss, marginal, q, samples)
 

@@ -262,6 +262,10 @@ def test_a_bound_is_named() -> None:
 ERRORS = {
     "unknown": (lambda p, q: pf.derive(log(p.marginalize_var("z")), to="elob", q=q), "'elbo', 'jensen', 'iwae'"),
     "no marginal": (lambda p, q: pf.derive(log(p), to="elbo", q=q), r'log\(p.marginalize_var\("z"\)\)'),
+    "a variable that was dropped": (
+        lambda p, q: pf.derive(log((p * linear("p(w | z)")).marginalize_var("z", "w")), "elbo", q * linear("q(w | x)")),
+        "take a q without w",
+    ),
     "no q": (lambda p, q: pf.derive(log(p.marginalize_var("z")), to="elbo"), "needs a q over z"),
     "q without to": (lambda p, q: pf.derive(log(p), q=q), "together with to"),
 }
