@@ -105,6 +105,11 @@ LOSSES: dict[str, tuple[Loss, dict[str, Any]]] = {
     "draws of constants": (E(prior, [3])[log(p)], {"x": X}),
     "nothing but constants": (KL(pf.Normal("q(z)", loc=number(1.0), scale=number(2.0), features_shape=3), prior), {}),
     "trained constants": (KL(q, trained) + KL(trained, prior) + E(trained)[log(p)] + Entropy(trained), {"x": X}),
+    "a constant to a network": (
+        KL(pf.Bernoulli("q(b)", logits=torch.tensor([0.3, -0.2])), pf.Bernoulli("p(b | x)", Net(4, logits=2)))
+        + KL(pf.Normal("q(v)", loc=0.0, scale=2.0, features_shape=3), pf.Normal("p(v | x)", Net(4, loc=3), scale=0.5)),
+        {"x": X},
+    ),
     "arithmetic": (E(q)[log(p).detach() - log(q) / 4].abs().clamp(max=3.0) * 2 + exp(log(prior)) - 1, {"x": X, "z": Z}),
     "probabilities": (log(E(q, [3])[Prob(p)]) - 2 * log(q_zy), {"x": X, "y": Y, "z": Z}),
     "sums of densities": (log(Prob(p) / 2 + E(q, [3])[Prob(p) / Prob(q)] + 1).mean(), {"x": X, "z": Z}),

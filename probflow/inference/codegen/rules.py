@@ -140,7 +140,7 @@ def _kl(to: Writer, step: Step, info: Info) -> Entry:
         log_q, log_p = (to.assign(f"log_{form.name}_probs", log_probs(form.codes)) for form in (q, p))
         code = to.event_sum(f"({log_q}.exp() * ({log_q} - {log_p})).sum(-1)", front, extra)
         return Code(to.assign(f"kl_{'_'.join(info.about[0].var)}", code), front)
-    if row is not None and q.front:
+    if row is not None and (q.front or p.front):
         equation, formula = row
         code = formula(q.codes, p.codes)
     else:
