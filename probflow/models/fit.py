@@ -46,8 +46,8 @@ def fit(
 ) -> dict[str, list[float]]:
     """See `Model.fit`."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-        shown = f"a {type(epochs).__name__}" if isinstance(epochs, Tensor) else repr(epochs)
-        raise ModelError(f"fit: epochs must be a non-negative integer, got {shown}.")
+        given = f"a {type(epochs).__name__}" if isinstance(epochs, Tensor) else repr(epochs)
+        raise ModelError(f"fit: epochs must be a non-negative integer, got {given}.")
     callbacks = _checked_callbacks(callbacks)
     batches = _batches(data, "data", epochs)
     held_out = None if validation is None else _batches(validation, "validation", epochs)
