@@ -51,7 +51,7 @@ class Program(PartOfPlan):
         groups: Sequence[BatchGroup],
         batch_of: Mapping[int, int],
     ) -> None:
-        self.formula, self.reads, self.size, self.batched = formula, tuple(reads), size, batched
+        self.formula, self.reads, self.batched = formula, tuple(reads), batched
         # `batched` names the outputs that have one number per batch element
         self.groups = tuple(groups)  # of variables with one batch size; nearly always one group
         self.batch_of = dict(batch_of)  # slot -> slot of its batch size, of all that is not in the first group
@@ -64,7 +64,8 @@ class Program(PartOfPlan):
         sizes = tuple(group.slot for group in self.groups)
         self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), *sizes})
         self._straight = with_totals(with_means(self.steps, self._kept), self._kept, self.batch_of)
-        self._special = Specialist(self.reads, self._straight, self._kept, self.size, sizes)
+        self._special = Specialist(self.reads, self._straight, self._kept, size, sizes)
+        self._empty = (None,) * size  # as a number, it would be one that changes from loss to loss in a compiler's eyes
         self._function: Callable[[list[Any]], None] | None = None
         self._runs = 0
 
@@ -165,7 +166,7 @@ class Program(PartOfPlan):
 
     def trace(self, values: Mapping[str, Any]) -> list[Any]:
         """The bare program, for ``torch.compile``."""
-        slots: list[Any] = [None] * self.size
+        slots: list[Any] = list(self._empty)
         slots[BATCH] = 1
         for place, size in self.fixed.values():
             slots[place] = size
