@@ -18,10 +18,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from probflow._typing import Values
 from probflow.errors import ArgumentError
+from probflow.inference.boundary import Boundary, boundary
 from probflow.inference.compiled import (
-    Boundary,
     CompiledLoss,
-    boundary,
     checked_options,
     require_compiler,
     unvalidated,
