@@ -56,7 +56,7 @@ def by_rows(loss: Loss, values: dict[str, object]) -> Tensor:
         program.formula,
         program.reads,
         [replace(step, total=None) for step in program.steps],
-        program.size,
+        program.inputs.size,
         program.outputs,
         program.draws,
         program.batched,
