@@ -435,6 +435,11 @@ class Factor(Distribution):
         return type(self)
 
     @property
+    def prefers_negative(self) -> bool:
+        """Whether the negative of the log-density takes fewer operations than the log-density, so that plans compute that."""
+        return getattr(self.kind, "event_nll", None) is not None
+
+    @property
     def event_ranks(self) -> tuple[int | None, ...]:
         """The number of event dimensions of each variable, where it is known before a network has run."""
         return (None,) * len(self.var)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
 from probflow._typing import Shape
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound
+from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.values import fold
+from probflow.transforms import Transform
 
 if TYPE_CHECKING:
+    from probflow.distributions.flow import Flow
     from probflow.distributions.parametric import Parametric
 
 
@@ -53,3 +56,13 @@ class Constants:
 
     def __call__(self) -> FamilyBound:
         return self.origin._all_numbers() or self.origin._assemble({}, (1,), None)
+
+
+class Layers:
+    """A flow without conditioning variables: its layers as they are now, on its base."""
+
+    def __init__(self, origin: Flow, base: Callable[..., Bound]) -> None:
+        self.statement, self.base, self.parts, self.event = origin.statement, base, origin._modules, origin._event
+
+    def __call__(self) -> FlowBound:
+        return FlowBound(self.statement, cast(Transform, self.parts["transform"]), self.base(), None, self.event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from probflow._typing import Names, NamesLike, Shape, Values
 from probflow.checks import checked
 from probflow.distributions import values as boundary
 from probflow.distributions.base import Distribution, Factor, unsampled
+from probflow.distributions.binders import Layers
 from probflow.distributions.bound import Bound
 from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.parametric import Parametric
@@ -169,6 +170,10 @@ class Flow(Factor):
     # ------------------------------------------------------------------ what it says of itself
 
     @property
+    def prefers_negative(self) -> bool:
+        return self.base.prefers_negative
+
+    @property
     def event_ranks(self) -> tuple[int | None, ...]:
         return (None if self._event is None else len(self._event),)
 
@@ -222,8 +227,7 @@ class Flow(Factor):
     def binder(self, leads: tuple[int, ...], dense: bool = False) -> Callable[..., Bound]:
         if self.cond_var:
             return super().binder(leads, dense)
-        base, parts, statement, event = self.base.binder((), dense), self._modules, self.statement, self._event
-        return lambda: FlowBound(statement, cast(Transform, parts["transform"]), base(), None, event)
+        return Layers(self, self.base.binder((), dense))
 
     def _context_of(self, inputs: list[Tensor], leads: list[int]) -> Tensor:
         """The layers' context, ``(*lead, batch, *context)``, computed once for all layers."""

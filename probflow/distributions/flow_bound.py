@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,12 +12,14 @@ from torch import Tensor
 from probflow._typing import Shape
 from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound, inserted_front
+from probflow.distributions.family import FamilyBound
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
-from probflow.errors import ProbflowError, ShapeError, SupportError
+from probflow.errors import NoClosedForm, ProbflowError, ShapeError, SupportError
 from probflow.graph import Statement
 from probflow.printing import shape_text
 from probflow.transforms import Transform
+from probflow.transforms.transform import Pair
 
 
 class FlowBound(Bound):
@@ -83,18 +86,34 @@ class FlowBound(Bound):
         noise, logdet = self.terms(values[0], leads[0], check)
         return noise + logdet
 
+    def neg_log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
+        z, logdet, front = self._to_noise(values[0], leads[0], check, self.transform.inverse_and_logdet)
+        return self.base.neg_log_prob((z,), (len(front) - 1,), False) - logdet
+
+    def total_nll(self, value: Tensor, check: bool = True) -> Tensor:
+        """The sum of `neg_log_prob` over the batch, for a base with such a sum; `value` has the whole batch, and no samples."""
+        if not isinstance(self.base, (FamilyBound, FlowBound)):
+            raise NoClosedForm(f"{self.statement}: its base has no sum of its own.")
+        z, terms, _ = self._to_noise(value, 0, check, self.transform.inverse_and_terms)
+        return self.base.total_nll(z, False) - terms.sum()
+
     def terms(self, value: Tensor, lead: int, check: bool = True) -> tuple[Tensor, Tensor]:
         """The two terms of the formula: log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
+        z, logdet, front = self._to_noise(value, lead, check, self.transform.inverse_and_logdet)
+        return self.base.log_prob((z,), (len(front) - 1,), False), logdet
+
+    def _to_noise(self, value: Tensor, lead: int, check: bool, inverse: Callable[..., Pair]) -> tuple[Tensor, Tensor, Shape]:
+        """z = f⁻¹(x), the log-determinant as `inverse` gives it, and the dimensions in front of the event."""
         self._checked(value, lead, check)
         flat, context, front = self._folded(value, lead)
         try:
-            z, logdet = self.transform.inverse_and_logdet(flat, context)
+            z, logdet = inverse(flat, context)
         except (RuntimeError, TypeError, ValueError) as error:
             self._explain(error, self.statement.var[0], flat, context)
             raise
         if len(front) > 1:
             z, logdet = z.unflatten(0, front), logdet.unflatten(0, front)
-        return self.base.log_prob((z,), (len(front) - 1,), False), logdet
+        return z, logdet, front
 
     def _explain(self, error: Exception, name: str, flat: Tensor, context: Tensor | None) -> None:
         """Raise what layers and values do not fit, in the user's notation; errors of ours, and of memory, stay as they are."""

@@ -94,6 +94,10 @@ class Given(Factor):
     def kind(self) -> object:
         return self.factor.kind if self.var else type(self)
 
+    @property
+    def prefers_negative(self) -> bool:
+        return bool(self.var) and self.factor.prefers_negative
+
     def bind(self, inputs: list[Tensor], leads: list[int]) -> Bound:
         known = dict(zip(self.cond_var, zip(inputs, leads, strict=True), strict=True))
         batch = max([t.shape[lead] for t, lead in known.values()]) if known else self.fixed_batch or 1

@@ -63,6 +63,10 @@ class Renamed(Factor):
         return self._origin.kind
 
     @property
+    def prefers_negative(self) -> bool:
+        return self._origin.prefers_negative
+
+    @property
     def event_ranks(self) -> tuple[int | None, ...]:
         return self._origin.event_ranks
 

@@ -78,6 +78,13 @@ def checked_options(options: Mapping[str, Any], what: str) -> dict[str, Any]:
     return made
 
 
+def called_from_cpp(options: Mapping[str, Any], on_cpu: bool) -> Mapping[str, Any]:
+    """On a CPU the calls of the kernels in C++ too, unless asked otherwise: of a small model's step Python's take a third."""
+    if not on_cpu or options.get("backend", "inductor") != "inductor":
+        return options
+    return {**options, "options": {"cpp_wrapper": True, **options["options"]}}
+
+
 def require_compiler(options: Mapping[str, Any], what: str, on_cpu: bool) -> None:
     """MissingDependency where inductor finds no C++ compiler."""
     if options.get("backend", "inductor") != "inductor" or not on_cpu:
@@ -151,8 +158,9 @@ class CompiledLoss:
 
     def _make(self, values: Values, with_terms: bool) -> tuple[Boundary, Callable[..., Any]]:
         edge = boundary(self.loss, values, with_terms)
-        require_compiler(self.options, "loss.compile", _on_cpu(values, self.loss))
-        run = compiled_function(lambda inputs: edge.trace(inputs), self.options)
+        on_cpu = _on_cpu(values, self.loss)
+        require_compiler(self.options, "loss.compile", on_cpu)
+        run = compiled_function(lambda inputs: edge.trace(inputs), called_from_cpp(self.options, on_cpu))
         self._made[edge.program] = edge, run
         return edge, run
 

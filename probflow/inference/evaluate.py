@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -37,7 +36,7 @@ _NOTHING: frozenset[str] = frozenset()
 class _Plans:
     """The programs of one loss, by what they depend on besides the loss; and which factors turned out too large to sum over."""
 
-    __slots__ = ("numbers", "programs", "too_many", "usual")
+    __slots__ = ("__weakref__", "numbers", "programs", "too_many", "usual")
 
     def __init__(self, loss: Loss) -> None:
         self.numbers = tuple(dict.fromkeys(n.name for n in walk(loss) if isinstance(n, Parameter)))
@@ -45,14 +44,22 @@ class _Plans:
         self.too_many: frozenset[int] = frozenset()
         self.usual: Program | None = None  # for plain dicts, where nothing else has to be looked up
 
-
-_PLANS: weakref.WeakKeyDictionary[Loss, _Plans] = weakref.WeakKeyDictionary()
+    def value(self, values: dict[str, Any]) -> Tensor | None:
+        """The value of the loss by a program that is there; None where it must be looked for."""
+        program = self.usual
+        if program is None:
+            return None
+        try:
+            return program.value(program.run(values))
+        except TooManyStates:
+            return None  # found again by the search, and planned anew
 
 
 def _plans(loss: Loss) -> _Plans:
-    plans = _PLANS.get(loss)
+    plans = cast("_Plans | None", loss._plans)
     if plans is None:
-        plans = _PLANS[loss] = _Plans(loss)
+        plans = _Plans(loss)
+        object.__setattr__(loss, "_plans", plans)  # goes when the loss goes
     return plans
 
 
@@ -163,11 +170,6 @@ def _plan_anew(loss: Loss, found: TooManyStates) -> None:
 @evaluation.evaluate.register
 def evaluate(loss: Loss, values: Values, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
     """The value of `loss`; with `return_dict` also the samples drawn."""
-    if values.__class__ is dict and not return_dict and (plans := _PLANS.get(loss)) is not None and plans.usual is not None:
-        try:
-            return plans.usual.value(plans.usual.run(values))
-        except TooManyStates:
-            pass  # found below again, and planned anew
     program, slots = _run(loss, values, keep_draws=return_dict)
     value = program.value(slots)
     return (value, program.samples(slots)) if return_dict else value

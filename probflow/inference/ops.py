@@ -15,6 +15,7 @@ from probflow._typing import Shape
 from probflow.checks import compiling, is_lenient
 from probflow.distributions.bound import Bound
 from probflow.distributions.family import FamilyBound
+from probflow.distributions.flow_bound import FlowBound
 from probflow.inference.steps import PartOfPlan
 
 WIDE = (torch.float32, torch.float64)
@@ -67,7 +68,7 @@ class Density(PartOfPlan):
     def total(self, dist: Bound, *arguments: Any) -> Any:
         """The sum over the batch, the last argument."""
         *values, batch = arguments
-        if not isinstance(dist, FamilyBound) or values[0].shape[0] != batch or not _wide(dist):
+        if not isinstance(dist, (FamilyBound, FlowBound)) or values[0].shape[0] != batch or not _wide(dist, values[0]):
             return spread(self(dist, *values), batch)
         return dist.total_nll(values[0], self.check or not (is_lenient() or compiling()))
 
@@ -89,6 +90,8 @@ class MeanDensity(PartOfPlan):
         return -mean if self.negated else mean
 
 
-def _wide(dist: FamilyBound) -> bool:
+def _wide(dist: Bound, value: Tensor) -> bool:
     """Whether the sum over a whole batch may be made of these numbers: those of 16 bits overflow, or lose too much."""
-    return all(tensor.dtype in WIDE for tensor in dist.params.values())
+    if isinstance(dist, FlowBound):
+        return value.dtype in WIDE and _wide(dist.base, value)
+    return isinstance(dist, FamilyBound) and all(tensor.dtype in WIDE for tensor in dist.params.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from probflow._typing import Names, Shape
-from probflow.distributions import Distribution, Family
+from probflow.distributions import Distribution
 from probflow.distributions.base import Factor
 from probflow.distributions.bound import Bound
 from probflow.errors import LossError
@@ -249,7 +249,7 @@ class Planner:
             any(not slot.draws and name not in env.bound for slot, name in zip(values, factor.var, strict=True)) or not values
         )
 
-        negated = isinstance(factor.kind, Family) and factor.kind.event_nll is not None
+        negated = factor.prefers_negative
 
         density = Density(leads, check, negated)
         slot = self.op(

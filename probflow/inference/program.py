@@ -110,7 +110,7 @@ class Program(PartOfPlan):
                 if not _finite(slots[self.outputs[""]]):
                     self._look_closer(values)
                 return slots
-        except (ProbflowError, RuntimeError) as error:
+        except (ProbflowError, RuntimeError, TypeError, ValueError) as error:  # the layers of a flow may raise any of these
             self._fail(error, values)
         slots = self.inputs.load(values)
         try:

@@ -36,6 +36,14 @@ class PlanLike(Protocol):
         ...
 
 
+class PlansLike(Protocol):
+    """The programs of one loss."""
+
+    def value(self, values: dict[str, Any]) -> Tensor | None:
+        """The value of the loss by a program that is there; None where it must be looked for."""
+        ...
+
+
 class CompiledLike(Protocol):
     """A loss as a compiled function of its values."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, cast, overload
 
 from torch import Tensor, nn
 
@@ -57,7 +57,9 @@ class Loss:
     tensor(1.4189)
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_plans")
+    _plans: evaluation.PlansLike | None
+    """What probflow.inference has planned for it; no part of the expression."""
     fields: ClassVar[tuple[str, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -290,6 +292,11 @@ class Loss:
         """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
         if named:
             mistakes.not_a_dict(self, named)
+        plans = self._plans
+        if plans is not None and values.__class__ is dict and not return_dict:  # the second time, and all that follow
+            value = plans.value(cast("dict[str, Any]", values))
+            if value is not None:
+                return value
         return evaluation.evaluate(self, {} if values is None else values, return_dict)
 
     def backward(self) -> NoReturn:
@@ -349,6 +356,7 @@ def intern(cls: type[Loss], *values: Any) -> Any:
     node = _NODES.get(key)
     if node is None:
         node = object.__new__(cls)
+        object.__setattr__(node, "_plans", None)
         for name, value in zip(cls.fields, values, strict=True):
             object.__setattr__(node, name, value)
         node = _NODES.setdefault(key, node)

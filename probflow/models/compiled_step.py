@@ -21,6 +21,7 @@ from probflow.errors import ArgumentError
 from probflow.inference.boundary import Boundary, boundary
 from probflow.inference.compiled import (
     CompiledLoss,
+    called_from_cpp,
     checked_options,
     require_compiler,
     unvalidated,
@@ -54,7 +55,7 @@ class CompiledStep:
         on_cpu = all(weight.is_cpu for group in model.optimizer.param_groups for weight in group["params"])
         require_compiler(self.options, "Model(compile=True)", on_cpu)
         self._loss = CompiledLoss(model.loss, self.options)
-        self._step_options = _of_a_step(self.options, on_cpu)
+        self._step_options = called_from_cpp(self.options, on_cpu)
         self._edges: dict[Any, Boundary] = {}
         self._graphs: dict[Any, StepGraph | None] = {}
         self._rates: list[Tensor] = []
@@ -170,13 +171,6 @@ class CompiledStep:
             return value
 
         return self.model.step(evaluate), terms
-
-
-def _of_a_step(options: Mapping[str, Any], on_cpu: bool) -> Mapping[str, Any]:
-    """On a CPU the calls of the kernels in C++ too, unless asked otherwise: of a small model's step Python's take a third."""
-    if not on_cpu or options.get("backend", "inductor") != "inductor":
-        return options
-    return {**options, "options": {"cpp_wrapper": True, **options["options"]}}
 
 
 def _obstacle(model: Model) -> str | None:

@@ -65,6 +65,7 @@ class Coupling(Transform):
         self.forward_cost, self.inverse_cost = self.map.forward_cost, self.map.inverse_cost
         self.conditioner = conditioner or self._default(hidden, activation)
         changed = self.split.changed_shape
+        self._flat = self.map.flat
         self._outputs = (self.map.width * changed[0], *changed[1:])
 
     def _default(self, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Module:
@@ -85,13 +86,15 @@ class Coupling(Transform):
         return DenseConditioner(kept[0], hidden, self.map.width * changed[0], context=context, activation=activation)
 
     def _h(self, kept: Tensor, context: Tensor | None) -> Tensor:
-        h = as_precise_as(kept, self.conditioner(kept) if context is None else self.conditioner(kept, context))
+        h = self.conditioner(kept) if context is None else self.conditioner(kept, context)
+        if h.dtype is not kept.dtype:
+            h = as_precise_as(kept, h)
         if h.shape[1:] != self._outputs:
             raise NetworkError(
                 f"{self._title()}: the conditioner gives {shape_text(h.shape)} for {shape_text(kept.shape)}, expected "
                 f"{shape_text((kept.shape[0], *self._outputs))}: {self.map.width} number(s) for each of the changed elements."
             )
-        if self.map.flat:
+        if self._flat:
             return h
         return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])
 

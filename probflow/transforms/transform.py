@@ -106,13 +106,17 @@ class Transform(nn.Module):
 
         Errors: ShapeError where x or the context does not have the declared shape, NoInverse where there is no inverse.
         """
+        z, logdet = self.inverse_and_terms(x, context)
+        return z, (logdet if logdet.dim() == 1 else sum_event(logdet))
+
+    def inverse_and_terms(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """As :meth:`inverse_and_logdet`, the log-determinant perhaps not yet summed over the event: ``(batch, ...)``."""
         if self.inverse_cost == "absent":
             raise NoInverse(
                 f"{self._title()} has no inverse that can be computed: its density is known only at values that it has just drawn.\n"
                 "Use it in the generative direction: as a posterior, or fitted by reverse KL."
             )
-        z, logdet = self._inverse_and_logdet(x, self._checked(x, self.output_shape, context, self.output_rank))
-        return z, (logdet if logdet.dim() == 1 else sum_event(logdet))
+        return self._inverse_and_logdet(x, self._checked(x, self.output_shape, context, self.output_rank))
 
     def _forward(self, z: Tensor, context: Tensor | None) -> Tensor:
         """f(z) alone; shapes are checked."""

@@ -21,8 +21,11 @@ def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
     count = math.prod(x.shape[x.dim() - dims :])
     distance = x if isinstance(loc, float) and loc == 0 else x - loc
     if isinstance(scale, float):
-        squares = sum_event((distance if scale == 1 else distance / scale).square(), dims)
-        return torch.add(0.5 * squares, count * (math.log(scale) + _HALF_LOG_TWO_PI))
+        score = distance if scale == 1 else distance / scale
+        squares = sum_event(score * score, dims)
+        return torch.rsub(
+            squares, count * (math.log(scale) + _HALF_LOG_TWO_PI), alpha=-0.5
+        )  # one operation, constant + squares / 2
     # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
     terms = torch.add(scale.log(), (distance / scale).square(), alpha=0.5)
     return sum_event(terms, dims) + count * _HALF_LOG_TWO_PI

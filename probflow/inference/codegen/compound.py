@@ -50,17 +50,16 @@ class FlowForm(Form):
         arguments = [to.folded(value, front)] + ([] if self.context is None else [to.folded(self.context, front)])
         return f"{self.flow}.transform.{method}({', '.join(arguments)})", front
 
-    def terms(self, to: Writer, value: Code) -> tuple[Code, Code]:
-        """log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
+    def terms(self, to: Writer, value: Code, negative: bool = False) -> tuple[Code, Code]:
+        """log p_z(f⁻¹(x)), or its negative, and log|det ∂f⁻¹/∂x|."""
         call, front = self._call(to, "inverse_and_logdet", value)
         to.comment("change of variables: z = f⁻¹(x), log p(x) = log p_z(z) + log|det ∂f⁻¹/∂x|")
         z, logdet = (Code(to.unfolded(name, front), front) for name in to.assign_pair("noise", "logdet", call))
-        return self.base.log_prob(to, [z], False), logdet
+        return self.base.log_prob(to, [z], negative), logdet
 
     def log_prob(self, to: Writer, values: Sequence[Code], negative: bool) -> Code:
-        noise, logdet = self.terms(to, values[0])
-        total = f"{noise.code} + {logdet.code}"
-        return Code(f"-({total})" if negative else total, common(noise.front, logdet.front))
+        noise, logdet = self.terms(to, values[0], negative)
+        return Code(f"{noise.code} {'-' if negative else '+'} {logdet.code}", common(noise.front, logdet.front))
 
     def draw(self, to: Writer, how: Request) -> Drawn:
         if how.depths:

@@ -104,7 +104,7 @@ def _log_prob(to: Writer, step: Step, info: Info) -> Entry:
         return Code(to.assign("_".join(["log", factor.name, *factor.var, "fixed"]), result.code), result.front)
     if not isinstance(info.key, bool):
         raise NoRule
-    negative = getattr(factor.kind, "event_nll", None) is not None
+    negative = factor.prefers_negative
     equation = form.written.equation if isinstance(form, FamilyForm) else ""
     to.section(f"{step.text}{f' = {equation}' if equation else ''}{', here its negative' if negative else ''}")
     result = form.log_prob(to, values, negative)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probflow._typing import Names, Shape
 from probflow.distributions.family import Family, FamilyBound
+from probflow.distributions.flow_bound import FlowBound
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def seen(value: Any, form: type = dict) -> Any:
             return value  # constants: single numbers, kept as they are
         names, front, extra, event = tuple(value.params), value.front, value.extra, value.event
         return Parameters(value.family, names, tuple(first.shape), first.dtype, maker(value), front, extra, event, form)
+    if isinstance(value, FlowBound):
+        return value
     if isinstance(value, (int, float)):
         return type(value)
     return None

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from probflow._typing import Shape
 from probflow.checks import LENIENT
-from probflow.distributions.binders import Constants, FromNetwork
+from probflow.distributions.binders import Constants, FromNetwork, Layers
 from probflow.distributions.family import FamilyBound, sum_event
+from probflow.distributions.flow_bound import FlowBound
 from probflow.domains import Domain, positive
 from probflow.inference.closed_forms import ClosedForm
 from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, spread
 from probflow.inference.special.seen import Parameters, maker
 from probflow.inference.steps import Read, Step
+from probflow.transforms import Transform
+from probflow.transforms.transform import sum_event as sum_rows
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Writer:
         self.names: dict[str, Any] = {"Tensor": Tensor}
         self.code: dict[int, str] = {}  # slot -> the local that holds it: a tensor, a tuple, the parameters of a distribution
         self.sources: dict[int, Parameters | FamilyBound] = {}  # slots whose local holds parameters only
+        self.flows: dict[int, FlowBound] = {}  # slots of flows on constant noise
         self.fixed: dict[int, Shape] = {}  # slots whose shape is known
         self.handed: dict[int, list[tuple[int, Callable[[Any], Any] | None]]] = {}
         self.last = {slot: place for place, step in enumerate(steps) for slot in step.args}
@@ -145,6 +149,8 @@ class Writer:
             return self._from_network(step, op)
         if isinstance(op, Constants):
             return self._constants(step, op)
+        if isinstance(op, Layers):
+            return self._layers(step, op)
         if isinstance(op, Draw):
             return self._draw(step, op)
         if isinstance(op, Item):
@@ -214,16 +220,35 @@ class Writer:
                     self._line(f"{self._name('check', op.origin._check_domain)}({name!r}, {part})")
 
     def _constants(self, step: Step, op: Constants) -> bool:
-        bound, buffers = self.seen[step.out], op.origin._buffers
-        if not isinstance(bound, FamilyBound) or any(buffers.get(name) is not t for name, t in bound.params.items()):
+        bound = self.seen[step.out]
+        if not isinstance(bound, FamilyBound) or not self._unchanged(op, bound):
             return False
-        held = self._name("buffers", buffers)
-        other = [f"{held}.get({name!r}) is not {self._name('constant', t)}" for name, t in bound.params.items()]
-        self._line(f"if {' or '.join(other)}: {self._miss()}")
         params = self._name("params", bound.params)
         if bound.family.check is not None:  # a buffer may have been written to
             self._line(f"{self._name('check', bound.family.check)}({params}, {str(op.origin.statement)!r})")
         self.code[step.out], self.sources[step.out] = params, bound
+        return True
+
+    def _unchanged(self, op: Constants, bound: FamilyBound, *conditions: str) -> bool:
+        """Make sure that constants are the tensors that were seen; False where they are none."""
+        buffers = op.origin._buffers
+        if any(buffers.get(name) is not t for name, t in bound.params.items()):
+            return False
+        held = self._name("buffers", buffers)
+        other = [f"{held}.get({name!r}) is not {self._name('constant', t)}" for name, t in bound.params.items()]
+        self._line(f"if {' or '.join((*conditions, *other))}: {self._miss()}")
+        return True
+
+    def _layers(self, step: Step, op: Layers) -> bool:
+        flow = self.seen[step.out]
+        if not isinstance(flow, FlowBound) or not isinstance(flow.base, FamilyBound) or not isinstance(op.base, Constants):
+            return False
+        if flow.base.family.check is not None or flow.base.family.event_nll is None or flow.base.front != (1,):
+            return False
+        parts, layers = self._name("parts", op.parts), self._name("layers", flow.transform)
+        if not self._unchanged(op.base, flow.base, f"{parts}.get('transform') is not {layers}"):
+            return False
+        self.code[step.out], self.flows[step.out] = f"{self._name('flow', op)}()", flow
         return True
 
     def _draw(self, step: Step, op: Draw) -> bool:
@@ -246,6 +271,8 @@ class Writer:
     def _density(self, step: Step, op: Density, total: bool) -> bool:
         if len(op.leads) != 1:  # a likelihood has its observed values in itself
             return False
+        if step.args[0] in self.flows:
+            return self._change_of_variables(step, op, self.flows[step.args[0]], total)
         source, value = self.sources.get(step.args[0]), step.args[1]
         if source is None or not self._inside(source, op, value):
             return False
@@ -260,6 +287,30 @@ class Writer:
             self._line(f"{local} = {called}, {source.extra + total})")
         else:
             self._line(f"{local} = {self._name('sum_event', sum_event)}({called}), {source.extra})")
+        return True
+
+    def _change_of_variables(self, step: Step, op: Density, flow: FlowBound, total: bool) -> bool:
+        value, base = step.args[1], flow.base
+        if op.leads != (0,) or not op.negated or not isinstance(base, FamilyBound) or not self._shaped(value):
+            return False
+        rows, wide = self.fixed[value][0], self.seen[value][2] in WIDE and all(t.dtype in WIDE for t in base.params.values())
+        if total and (rows != self.rows[step.args[-1]] or not wide):
+            return False
+        if op.check:
+            self._check_support(flow.transform.codomain, value)
+        local = self.code[step.out] = f"v{step.out}"
+        z, terms = f"{local}_z", f"{local}_terms"
+        if type(flow.transform).inverse_and_terms is Transform.inverse_and_terms:  # which looks at the shape, and that is known
+            inverse = flow.transform._inverse_and_logdet
+        else:
+            inverse = flow.transform.inverse_and_terms
+        self._line(f"{z}, {terms} = {self._name('inverse', inverse)}({self.code[value]}, None)")
+        rows_of = f"{self._name('sum_rows', sum_rows)}({terms})"
+        noise = (
+            f"{self._name('formula', base.family.event_nll)}({self._name('params', base.params)}, {z}, {base.extra + total})"
+        )
+        self._line(f"{local} = {noise} - {f'{terms}.sum()' if total else rows_of}", f"del {z}, {terms}")
+        self.direct += 1
         return True
 
     def _mean_density(self, step: Step, op: MeanDensity) -> bool:
@@ -282,8 +333,12 @@ class Writer:
 
     def _check_value(self, source: Parameters | FamilyBound, op: Density, value: int) -> None:
         """Look whether a value from outside is in the support."""
-        support, code = source.family.support, self.code[value]
-        if not op.check or not isinstance(support, Domain) or support.contagious or math.prod(self.fixed[value]) == 0:
+        if op.check and isinstance(source.family.support, Domain):
+            self._check_support(source.family.support, value)
+
+    def _check_support(self, support: Domain, value: int) -> None:
+        code = self.code[value]
+        if support.contagious or math.prod(self.fixed[value]) == 0:
             return
         if support.glance is not None:
             self._line(f"if not {self._name('inside', support.glance)}({code}): {self._miss()}")
