@@ -69,11 +69,12 @@ class MixtureModel(Factor):
             self.add_module(f"component{index}", component)
         self.add_module("prior", prior)
         self._count = len(components)
+        self._places = tuple(f"component{index}" for index in range(self._count))
 
     @property
     def distributions(self) -> tuple[Factor, ...]:
         """The components, in the order of the prior's states."""
-        return tuple(self._modules[f"component{index}"] for index in range(self._count))  # type: ignore[misc]
+        return tuple([self._modules[place] for place in self._places])  # type: ignore[misc]
 
     @property
     def hidden_var(self) -> Names:
@@ -85,8 +86,12 @@ class MixtureModel(Factor):
 
     @property
     def event_ranks(self) -> tuple[int | None, ...]:
-        columns = zip(*(component.event_ranks for component in self.distributions), strict=True)
-        return tuple(next((rank for rank in column if rank is not None), None) for column in columns)
+        found: list[int | None] = [None] * len(self.var)
+        for component in self.distributions:  # all that know theirs agree
+            found = [rank if known is None else known for known, rank in zip(found, component.event_ranks, strict=True)]
+            if None not in found:
+                break
+        return tuple(found)
 
     @property
     def is_bound(self) -> bool:

@@ -50,8 +50,11 @@ class MixtureBound(Bound):
     def log_joint(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         """log w_k + log p_k(value), of shape ``(K, *lead, batch)``."""
         lead = max((*leads, self.lead))
-        densities = self._log_probs(values, leads, lead, check)
-        return densities + _padded(self.log_weights, lead + 1)
+        weights, stacked = _padded(self.log_weights, lead + 1), self._stack
+        if stacked is not None and stacked.family.event_nll is not None and isinstance(stacked.family.support, Domain):
+            value = _narrow_first(values[0], leads[0], stacked)
+            return weights - deepened(stacked, lead).neg_log_prob((value,), leads, check)
+        return self._log_probs(values, leads, lead, check) + weights
 
     def _log_probs(self, values: tuple[Tensor, ...], leads: tuple[int, ...], lead: int, check: bool) -> Tensor:
         bounds: Sequence[Bound] = self.components

@@ -27,6 +27,9 @@ def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
             squares, count * (math.log(scale) + _HALF_LOG_TWO_PI), alpha=-0.5
         )  # one operation, constant + squares / 2
     # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
+    if scale.numel() < distance.numel() and scale.shape[scale.dim() - dims :] == distance.shape[distance.dim() - dims :]:
+        score = distance / scale  # one scale for many values: what is constant of it is summed before it meets them
+        return torch.add(sum_event(scale.log(), dims) + count * _HALF_LOG_TWO_PI, sum_event(score * score, dims), alpha=0.5)
     terms = torch.add(scale.log(), (distance / scale).square(), alpha=0.5)
     return sum_event(terms, dims) + count * _HALF_LOG_TWO_PI
 

@@ -215,7 +215,7 @@ class Writer:
             if name in seen.names:
                 part = parts[seen.names.index(name)]
                 if domain is positive:
-                    self._line(f"if not ({part}.detach() if {part}.requires_grad else {part}).amin().item() > 0: {miss}")
+                    self._line(f"if not ({part}.detach() if {part}.requires_grad else {part}).min().item() > 0: {miss}")
                 else:
                     self._line(f"{self._name('check', op.origin._check_domain)}({name!r}, {part})")
 
