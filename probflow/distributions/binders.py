@@ -26,7 +26,7 @@ class FromNetwork:
     """
 
     def __init__(self, origin: Parametric, leads: tuple[int, ...], unchecked: bool) -> None:
-        self.origin, self.leads, self.unchecked = origin, list(leads), unchecked
+        self.origin, self.leads, self.unchecked = origin, leads, unchecked
         self.network = origin.caller()
 
     def __call__(self, *inputs: Tensor) -> Bound:
@@ -40,12 +40,12 @@ class FromNetwork:
             return inputs, (inputs[0].shape[0],)
         if len(leads) == 1:
             return [inputs[0].flatten(0, leads[0])], tuple(inputs[0].shape[: leads[0] + 1])
-        return fold(list(inputs), leads)
+        return fold(list(inputs), list(leads))
 
     def finish(self, outputs: Any, inputs: Sequence[Tensor], flat: Sequence[Tensor], front: Shape) -> Bound:
         """The distribution, once the network has returned its parameters."""
         bound = self.origin._usual(outputs, front, self.unchecked)
-        return self.origin._finish(outputs, list(inputs), self.leads, list(flat), front) if bound is None else bound
+        return self.origin._finish(outputs, list(inputs), list(self.leads), list(flat), front) if bound is None else bound
 
 
 class Constants:

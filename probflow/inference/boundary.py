@@ -56,10 +56,20 @@ class Boundary(PartOfPlan):
         self.inside = tuple((w.name, w.domain.holds) for w in watched if w.prepare is None and w.domain is not None)
         """Data that the graph itself looks at."""
         self.names = tuple(name for name in program.outputs if name)
+        groups = program.groups
+        plain = not (self.made or program.inputs.numbers or len(groups) > 1 or groups[0].fixed or len(groups[0].reads) != 1)
+        self._only = groups[0].reads[0] if plain else None
+        """The one value of a loss of one."""
 
     def inputs(self, values: Values, mark: bool = True) -> dict[str, Tensor]:
         """What the graph is given: `values` checked, the batch dimension marked as one that changes, numbers as tensors."""
-        program = self.program
+        program, only = self.program, self._only
+        if only is not None:
+            value = values.get(only.name)
+            if value.__class__ is Tensor and value.dim() > only.lead:
+                if mark and not hasattr(value, "_dynamo_weak_dynamic_indices"):
+                    torch._dynamo.maybe_mark_dynamic(value, only.lead)
+                return {only.name: value}
         try:
             slots = program.inputs.load(values)
             given: dict[str, Any] = {read.name: slots[read.slot] for read in program.reads}

@@ -147,7 +147,10 @@ class CompiledLoss:
         edge, run = self._make(values, with_terms) if made is None else made
         inputs = edge.inputs(values, self._mark)
         try:
-            with unvalidated():
+            if td.Distribution._validate_args:
+                with unvalidated():
+                    result = run(inputs)
+            else:
                 result = run(inputs)
         except torch.OutOfMemoryError:
             raise

@@ -68,6 +68,8 @@ def program_for(
 ) -> Program:
     """The program of `loss` for values like these, planned once."""
     plans = _plans(loss)
+    if values.__class__ is dict and plans.usual is not None and not (with_terms or keep_draws):
+        return plans.usual
     leads: tuple[tuple[str, int], ...] = ()
     numbers = _NOTHING
     if values is not None:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probflow.distributions import Family
+from probflow.distributions import Factor, Family
 from probflow.distributions.binders import Constants, FromNetwork
 from probflow.inference.steps import PartOfPlan
 
@@ -26,6 +26,12 @@ _CODE = frozenset(
 _OWN = re.compile(r"G\['((?!__import_)|__import_(torch|probflow)(_dot_|'\]))")
 """Globals of the compiled function, which is this package's, and of the modules of torch and of this package."""
 
+_PACKAGE = re.compile(r"(dict\(type\()?G\['__import_probflow(_dot_|'\])")
+"""The modules of this package: their constants do not change, and nothing that a graph does depends on the checks of a thread."""
+_MADE_ONCE = re.compile(r"(.*)\._(constants|features|seen|statement)(\[\d+\])?$")
+"""What a distribution is given when it is made, or has only seen."""
+_TABLE = re.compile(r".*\._(buffers|modules|parameters)$")
+
 _CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None))
 _ENTERED = re.compile(r"[.\[]")
 
@@ -34,15 +40,34 @@ def can_change(guards: Sequence[Any], known: str = "") -> list[bool]:
     """Which of the compiler's guards are to be looked at in every call: neither that the functions of torch, of Python and of this
     package are still the same ones, nor that a plan is, which never changes, only what it runs, nor those on the argument `known`.
     For a small model those take longer than its networks."""
-    holders = {
-        guard.name: _is_plan(guard.value) for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)
-    }
+    values = {guard.name: guard.value for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)}
+    holders = {name: _is_plan(value) or _held_by_a_plan(name, values) for name, value in values.items()}
+    tensors = {guard.name for guard in guards if guard.guard_type == "TENSOR_MATCH"}
     return [
         (guard.guard_type not in _CODE or _OWN.match(guard.name) is None)
+        and _PACKAGE.match(guard.name) is None
         and not _of_a_plan(guard, holders)
+        and not (guard.guard_type == "TYPE_MATCH" and (guard.name in tensors or _is_fixed(guard.name, values)))
+        and not _made_once(guard.name, values)
         and (not known or _ENTERED.split(guard.name, maxsplit=1)[0] != known)
         for guard in guards
     ]
+
+
+def _held_by_a_plan(name: str, values: Mapping[str, object]) -> bool:
+    """Whether this is a list or a dict that is an attribute of a plan."""
+    holder, _, attribute = name.rpartition(".")
+    return isinstance(values[name], (dict, list)) and "[" not in attribute and isinstance(values.get(holder), PartOfPlan)
+
+
+def _is_fixed(name: str, values: Mapping[str, object]) -> bool:
+    """Whether this is a distribution that a plan is about, or a module's table: what they hold may change, their type does not."""
+    return isinstance(values.get(name), Factor) or _TABLE.match(name) is not None
+
+
+def _made_once(name: str, values: Mapping[str, object]) -> bool:
+    found = _MADE_ONCE.match(name)
+    return found is not None and isinstance(values.get(found[1]), Factor)
 
 
 def _is_plan(value: object) -> bool:
