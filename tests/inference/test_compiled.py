@@ -284,13 +284,25 @@ class Scaled(nn.Module):
         return {"loc": self.net(x) * self.power * self.powers[0], "scale": torch.full_like(x, scale)}
 
 
+class Tempered(pf.Normal):
+    """A distribution with settings of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("r(w | x)")
+        self.temperature, self._bounds = 1.0, [1.0]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": self.temperature * x, "scale": torch.full_like(x, self._bounds[0])}
+
+
 SETTING = {"slope": 1.0}
 SLOPE = 1.0
 
 
 def settings() -> tuple[Loss, dict[str, Callable[[], object]]]:
     """A loss, and the changes that its value must follow: in networks, and in what the user's own functions hold."""
-    net, held, own = Scaled(), {"slope": 1.0}, 1.0
+    net, held, own, tempered = Scaled(), {"slope": 1.0}, 1.0, Tempered()
+    p = pf.Normal("p(x)", loc=1.0, scale=1.0, features_shape=D)
 
     def slope(x: Tensor) -> Tensor:
         return (held["slope"] * SETTING["slope"] * SLOPE * own * x).sum(1)
@@ -304,10 +316,15 @@ def settings() -> tuple[Loss, dict[str, Callable[[], object]]]:
 
     loss = (
         Function(slope, ["x"], "f")
-        - log(pf.Normal("p(x)", loc=1.0, scale=1.0, features_shape=D))
+        - log(p)
         - log(pf.Normal("q(y | x)", net))
+        - log(tempered)
     ).mean()
     return loss, {
+        "a number of a distribution": lambda: setattr(tempered, "temperature", 2.0),
+        "a list of a distribution": lambda: tempered._bounds.__setitem__(0, 2.0),
+        "a constant": lambda: p.get_buffer("loc").fill_(2.0),
+        "another constant": lambda: p.register_buffer("scale", torch.full((D,), 2.0)),
         "a class attribute": lambda: setattr(net, "power", 2.0),
         "a list": lambda: net.powers.__setitem__(0, 2.0),
         "a layer": lambda: net.net.__setitem__(1, nn.Tanh()),
@@ -324,7 +341,7 @@ def settings() -> tuple[Loss, dict[str, Callable[[], object]]]:
 def test_what_a_user_changes_between_calls_is_seen(name: str) -> None:
     """The compiler's guards that are left out are those of plans, which never change."""
     loss, changes = settings()
-    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D), "y": torch.randn(4, D)}
+    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D), "y": torch.randn(4, D), "w": torch.randn(4, D)}
     try:
         before = compiled(values)
         assert_close(compiled(values), before)
