@@ -38,6 +38,7 @@ class Family:
     event_nll: the negative log-density summed over the last dimensions, where that saves work.
     mean_log_prob: the log-density of values, averaged over so many dimensions in front and summed over so many at the end, where
         that saves work.
+    noisy_rsample, noise_nll: a draw with the noise that it is made of, and `event_nll` of the draw, had from that noise.
     prepare: turns what the user may give (class indices, say) into what the formula takes; gets the value, its number of
         leading sample dimensions, the event shape, and a label for errors.
     contagious: whether a parameter outside its domain makes every density NaN or infinite, so that the result betrays it.
@@ -60,6 +61,8 @@ class Family:
     event_nll: Callable[[Params, Tensor, int], Tensor] | None = None
     mean_log_prob: Callable[[Params, Tensor, int, int], Tensor] | None = None
     rsample: Callable[[Params, Shape], Tensor] | None = None
+    noisy_rsample: Callable[[Params, Shape], tuple[Tensor, Tensor]] | None = None
+    noise_nll: Callable[[Params, Tensor, int], Tensor] | None = None
     prepare: Callable[[Tensor, int, Shape, str], Tensor] | None = None
     check: Callable[[Params, str], None] | None = None
     reparameterised: bool | None = None
@@ -155,6 +158,12 @@ class FamilyBound(Bound):
         if tuple(dist.batch_shape) != full:
             dist = dist.expand(full)
         return (dist.rsample(sample_shape) if reparam else dist.sample(sample_shape),)
+
+    def draw_with_noise(self, sample_shape: Shape, batch: int) -> tuple[Tensor, ...]:
+        """A pathwise draw, and the noise that it is made of where the family gives it."""
+        if self.family.noisy_rsample is None:
+            return self.draw(sample_shape, batch, True)
+        return self.family.noisy_rsample(self.params, (*sample_shape, *self.front[:-1], batch, *self.event))
 
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         if self.family.event_nll is not None:

@@ -40,6 +40,14 @@ class Draw(PartOfPlan):
 
 
 @dataclass(frozen=True)
+class NoisyDraw(Draw):
+    """The same with its noise beside it."""
+
+    def __call__(self, dist: Bound, batch: int) -> tuple[Tensor, ...]:
+        return dist.draw_with_noise(self.shape, batch) if isinstance(dist, FamilyBound) else super().__call__(dist, batch)
+
+
+@dataclass(frozen=True)
 class Item(PartOfPlan):
     """One of several values that were drawn together."""
 
@@ -71,6 +79,30 @@ class Density(PartOfPlan):
         if not isinstance(dist, (FamilyBound, FlowBound)) or values[0].shape[0] != batch or not _wide(dist, values[0]):
             return spread(self(dist, *values), batch)
         return dist.total_nll(values[0], self.check or not (is_lenient() or compiling()))
+
+
+@dataclass(frozen=True)
+class NoiseDensity(PartOfPlan):
+    """The negative log-density at a value that this distribution has drawn a moment ago, from the noise that it was made of."""
+
+    density: Density
+
+    def __call__(self, dist: Bound, drawn: tuple[Tensor, ...]) -> Tensor:
+        nll = self._nll(dist, drawn, 0)
+        return self.density(dist, drawn[0]) if nll is None else nll
+
+    def total(self, dist: Bound, drawn: tuple[Tensor, ...], batch: int) -> Any:
+        """The sum over the batch."""
+        whole = drawn[0].shape[0] == batch and _wide(dist, drawn[0])
+        nll = self._nll(dist, drawn, 1) if whole else None
+        return self.density.total(dist, drawn[0], batch) if nll is None else nll
+
+    def _nll(self, dist: Bound, drawn: tuple[Tensor, ...], more: int) -> Tensor | None:
+        """None where there is no noise, or where the values themselves are to be looked at."""
+        if len(drawn) < 2 or not isinstance(dist, FamilyBound) or not (is_lenient() or compiling()):
+            return None
+        formula = dist.family.noise_nll
+        return None if formula is None else formula(dist.params, drawn[1], dist.extra + more)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from probflow.errors import ProbflowError
 from probflow.inference.batch_groups import BatchGroup
 from probflow.inference.dry_run import Example, dry_run
 from probflow.inference.inputs import Inputs
+from probflow.inference.own_noise import with_noise
 from probflow.inference.special import Specialist
 from probflow.inference.steps import BATCH, Info, PartOfPlan, Read, Step, needed
 from probflow.inference.totals import with_means, with_totals
@@ -63,7 +64,7 @@ class Program(PartOfPlan):
         self.example: Example | None = None  # what the slots held with example values, if there were any
         sizes = tuple(group.slot for group in self.groups)
         self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), *sizes})
-        self._straight = with_totals(with_means(self.steps, self._kept), self._kept, self.batch_of)
+        self._straight = with_totals(with_means(with_noise(self.steps), self._kept), self._kept, self.batch_of)
         self._special = Specialist(self.reads, self._straight, self._kept, size, sizes)
         self._empty = (None,) * size  # as a number, it would be one that changes from loss to loss in a compiler's eyes
         self._function: Callable[[list[Any]], None] | None = None

@@ -314,12 +314,7 @@ def settings() -> tuple[Loss, dict[str, Callable[[], object]]]:
     def other_global() -> None:
         globals()["SLOPE"] = 2.0
 
-    loss = (
-        Function(slope, ["x"], "f")
-        - log(p)
-        - log(pf.Normal("q(y | x)", net))
-        - log(tempered)
-    ).mean()
+    loss = (Function(slope, ["x"], "f") - log(p) - log(pf.Normal("q(y | x)", net)) - log(tempered)).mean()
     return loss, {
         "a number of a distribution": lambda: setattr(tempered, "temperature", 2.0),
         "a list of a distribution": lambda: tempered._bounds.__setitem__(0, 2.0),

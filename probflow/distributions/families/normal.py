@@ -18,28 +18,42 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 def _event_nll(p: Params, x: Tensor, dims: int) -> Tensor:
     loc, scale = plain_number(p["loc"]), plain_number(p["scale"])
-    count = math.prod(x.shape[x.dim() - dims :])
     distance = x if isinstance(loc, float) and loc == 0 else x - loc
+    return _score_nll(scale, distance if isinstance(scale, float) and scale == 1 else distance / scale, dims)
+
+
+def _noise_nll(p: Params, noise: Tensor, dims: int) -> Tensor:
+    """With x = μ + σ ε the distance in units of σ is ε, exactly."""
+    return _score_nll(plain_number(p["scale"]), noise, dims)
+
+
+def _score_nll(scale: Tensor | float, score: Tensor, dims: int) -> Tensor:
+    """From the score (x - μ) / σ."""
+    count = math.prod(score.shape[score.dim() - dims :])
     if isinstance(scale, float):
-        score = distance if scale == 1 else distance / scale
         squares = sum_event(score * score, dims)
         return torch.rsub(
             squares, count * (math.log(scale) + _HALF_LOG_TWO_PI), alpha=-0.5
         )  # one operation, constant + squares / 2
     # the scale's logarithm, not its square's: a negative scale must give NaN, not a plausible number
-    if scale.numel() < distance.numel() and scale.shape[scale.dim() - dims :] == distance.shape[distance.dim() - dims :]:
-        score = distance / scale  # one scale for many values: what is constant of it is summed before it meets them
+    if scale.numel() < score.numel() and scale.shape[scale.dim() - dims :] == score.shape[score.dim() - dims :]:
+        # one scale for many values: what is constant of it is summed before it meets them
         return torch.add(sum_event(scale.log(), dims) + count * _HALF_LOG_TWO_PI, sum_event(score * score, dims), alpha=0.5)
-    terms = torch.add(scale.log(), (distance / scale).square(), alpha=0.5)
+    terms = torch.add(scale.log(), score.square(), alpha=0.5)
     return sum_event(terms, dims) + count * _HALF_LOG_TWO_PI
 
 
-def _rsample(p: Params, shape: Shape) -> Tensor:
+def _noisy_rsample(p: Params, shape: Shape) -> tuple[Tensor, Tensor]:
     loc, scale = p["loc"], p["scale"]
     a, b = plain_number(loc), plain_number(scale)
+    noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
     if isinstance(a, float) and isinstance(b, float) and a == 0 and b == 1:
-        return torch.randn(shape, dtype=loc.dtype, device=loc.device)
-    return torch.addcmul(loc, scale, torch.randn(shape, dtype=loc.dtype, device=loc.device))
+        return noise, noise
+    return torch.addcmul(loc, scale, noise), noise
+
+
+def _rsample(p: Params, shape: Shape) -> Tensor:
+    return _noisy_rsample(p, shape)[0]
 
 
 class Normal(
@@ -50,6 +64,8 @@ class Normal(
         support=real,
         event_nll=_event_nll,
         rsample=_rsample,
+        noisy_rsample=_noisy_rsample,
+        noise_nll=_noise_nll,
         reparameterised=True,
         contagious=True,  # log of a negative scale
     ),

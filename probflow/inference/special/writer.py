@@ -17,7 +17,7 @@ from probflow.distributions.family import FamilyBound, sum_event
 from probflow.distributions.flow_bound import FlowBound
 from probflow.domains import Domain, positive
 from probflow.inference.closed_forms import ClosedForm
-from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, spread
+from probflow.inference.ops import WIDE, Density, Draw, Item, MeanDensity, NoiseDensity, NoisyDraw, spread
 from probflow.inference.special.seen import Parameters, maker
 from probflow.inference.steps import Read, Step
 from probflow.transforms import Transform
@@ -157,6 +157,8 @@ class Writer:
             return self._item(step)
         if isinstance(op, MeanDensity):
             return self._mean_density(step, op)
+        if isinstance(op, NoiseDensity):
+            return self._noise_density(step, total=op is not step.run)
         if isinstance(op, Density):
             return self._density(step, op, total=op is not step.run)
         return isinstance(op, ClosedForm) and self._closed_form(step, op)
@@ -253,11 +255,15 @@ class Writer:
 
     def _draw(self, step: Step, op: Draw) -> bool:
         source = self.sources.get(step.args[0])
-        if source is None or source.family.rsample is None:
+        formula = (
+            None if source is None else source.family.noisy_rsample if isinstance(op, NoisyDraw) else source.family.rsample
+        )
+        if source is None or formula is None:
             return False
         shape = (*op.shape, *source.front[:-1], self.rows[step.args[1]], *source.event)
         local = self.code[step.out] = f"v{step.out}"
-        self._line(f"{local} = {self._name('rsample', source.family.rsample)}({self.code[step.args[0]]}, {shape}),")
+        drawn = f"{self._name('rsample', formula)}({self.code[step.args[0]]}, {shape})"
+        self._line(f"{local} = {drawn}" if isinstance(op, NoisyDraw) else f"{local} = {drawn},")
         return True
 
     def _item(self, step: Step) -> bool:
@@ -287,6 +293,24 @@ class Writer:
             self._line(f"{local} = {called}, {source.extra + total})")
         else:
             self._line(f"{local} = {self._name('sum_event', sum_event)}({called}), {source.extra})")
+        return True
+
+    def _noise_density(self, step: Step, total: bool) -> bool:
+        source, drawn = self.sources.get(step.args[0]), next(s for s in self.steps if s.out == step.args[1])
+        if (
+            source is None
+            or source.family.noise_nll is None
+            or not isinstance(drawn.run, Draw)
+            or drawn.args[0] != step.args[0]
+        ):
+            return False
+        if total and (drawn.run.shape or len(source.front) > 1 or self.rows[drawn.args[1]] != self.rows[step.args[-1]]):
+            return False
+        if total and isinstance(source, FamilyBound) and any(t.dtype not in WIDE for t in source.params.values()):
+            return False
+        formula, noise = self._name("formula", source.family.noise_nll), f"{self.code[step.args[1]]}[1]"
+        local = self.code[step.out] = f"v{step.out}"
+        self._line(f"{local} = {formula}({self.code[step.args[0]]}, {noise}, {source.extra + total})")
         return True
 
     def _change_of_variables(self, step: Step, op: Density, flow: FlowBound, total: bool) -> bool:
