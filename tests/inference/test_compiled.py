@@ -257,7 +257,8 @@ def test_a_bias_is_added_by_the_kernel_that_follows() -> None:
     loss = log(pf.Normal("p(y | x)", pf.nn.MLP(3, [8], {"loc": 2}, activation=nn.Tanh), scale=1.0)).mean()
     values = {"x": torch.randn(5, 3), "y": torch.randn(5, 2)}
     fused = []
-    for options in {}, {"post_grad_custom_post_pass": None}:
+    calls_in_python = {"cpp_wrapper": False}  # to be counted
+    for options in calls_in_python, {**calls_in_python, "post_grad_custom_post_pass": None}:
         torch._dynamo.reset()
         with config.patch({"force_disable_caches": True}):
             value, code = run_and_get_code(loss.compile(options=options), values)
