@@ -9,6 +9,7 @@ from typing import Any
 
 from probflow.distributions import Factor, Family
 from probflow.distributions.binders import Constants, FromNetwork
+from probflow.distributions.parametric import Parametric
 from probflow.inference.steps import PartOfPlan
 
 _CODE = frozenset(
@@ -23,14 +24,17 @@ _CODE = frozenset(
         "SEQUENCE_LENGTH",
     )
 )
-_OWN = re.compile(r"G\['((?!__import_)|__import_(torch|probflow)(_dot_|'\]))")
-"""Globals of the compiled function, which is this package's, and of the modules of torch and of this package."""
+_OWN = re.compile(r"G\['((?!__import_|___unnamed_scope_)|__import_(torch|probflow)(_dot_|'\]))")
+"""Globals of the compiled function, which is this package's, and of the modules of torch and of this package; not those of code that
+is in no module, as of ``exec``."""
 
 _PACKAGE = re.compile(r"(dict\(type\()?G\['__import_probflow(_dot_|'\])")
 """The modules of this package: their constants do not change, and nothing that a graph does depends on the checks of a thread."""
-_MADE_ONCE = re.compile(r"(.*)\._(constants|features|seen|statement)(\[\d+\])?$")
-"""What a distribution is given when it is made, or has only seen."""
+_MADE_ONCE = re.compile(r"(.*)\._(constants|features|(?P<idle>seen|statement))(\[\d+\])?$")
+"""What a distribution is given when it is made, or has only seen; `idle` what changes nothing of its numbers."""
 _TABLE = re.compile(r".*\._(buffers|modules|parameters)$")
+_PART = re.compile(r".*\._modules\['[^']*'\]$")
+"""A part of a module, which may be replaced by another: a component of a mixture, the base of a flow."""
 
 _CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None))
 _ENTERED = re.compile(r"[.\[]")
@@ -41,7 +45,9 @@ def can_change(guards: Sequence[Any], known: str = "") -> list[bool]:
     package are still the same ones, nor that a plan is, which never changes, only what it runs, nor those on the argument `known`.
     For a small model those take longer than its networks."""
     values = {guard.name: guard.value for guard in guards if guard.has_value and not isinstance(guard.value, _CONSTANTS)}
-    holders = {name: _is_plan(value) or _held_by_a_plan(name, values) for name, value in values.items()}
+    holders: dict[str, bool] = {}
+    for name in sorted(values, key=len):
+        holders[name] = _is_plan(name, values[name], holders) or _held_by_a_plan(name, values)
     tensors = {guard.name for guard in guards if guard.guard_type == "TENSOR_MATCH"}
     return [
         (guard.guard_type not in _CODE or _OWN.match(guard.name) is None)
@@ -62,18 +68,27 @@ def _held_by_a_plan(name: str, values: Mapping[str, object]) -> bool:
 
 def _is_fixed(name: str, values: Mapping[str, object]) -> bool:
     """Whether this is a distribution that a plan is about, or a module's table: what they hold may change, their type does not."""
-    return isinstance(values.get(name), Factor) or _TABLE.match(name) is not None
+    return _is_planned(name, values) or _TABLE.match(name) is not None
+
+
+def _is_planned(name: str, values: Mapping[str, object]) -> bool:
+    """Whether this is a distribution that a plan is about, not a part of one."""
+    return isinstance(values.get(name), Factor) and _PART.match(name) is None
 
 
 def _made_once(name: str, values: Mapping[str, object]) -> bool:
     found = _MADE_ONCE.match(name)
-    return found is not None and isinstance(values.get(found[1]), Factor)
+    if found is None or not isinstance(values.get(found[1]), Parametric):
+        return False
+    return found["idle"] is not None or _is_planned(found[1], values)
 
 
-def _is_plan(value: object) -> bool:
-    """Whether this is a plan, or a function of this package that is a step of one: what it holds stays what it is."""
+def _is_plan(name: str, value: object, holders: Mapping[str, bool]) -> bool:
+    """Whether this is a plan, or a function of this package that is a step of one: what it holds stays what it is.  What a user's
+    object holds is none, whoever wrote the function."""
     if isinstance(value, types.FunctionType):
-        return value.__code__.co_filename.startswith("<plan of") or (value.__module__ or "").split(".")[0] == "probflow"
+        own = value.__code__.co_filename.startswith("<plan of") or (value.__module__ or "").split(".")[0] == "probflow"
+        return own and _holder(name, holders, True)
     return isinstance(value, (PartOfPlan, Family, FromNetwork, Constants))
 
 
@@ -81,6 +96,10 @@ def _of_a_plan(guard: Any, holders: Mapping[str, bool]) -> bool:
     """Whether the guard is on a constant, or on a function of this package, that the innermost object on the way to it, a plan, holds."""
     if guard.name in holders and not holders[guard.name]:
         return False
-    ends = [found.start() for found in _ENTERED.finditer(guard.name)]
-    ways = (guard.name, *(guard.name[:end] for end in reversed(ends)))
-    return next((holders[way] for way in ways if way in holders), False)
+    return holders.get(guard.name, _holder(guard.name, holders, False))
+
+
+def _holder(name: str, holders: Mapping[str, bool], otherwise: bool) -> bool:
+    """Whether the innermost object on the way to `name` is a plan; `otherwise` where none is known."""
+    ends = [found.start() for found in _ENTERED.finditer(name)]
+    return next((holders[name[:end]] for end in reversed(ends) if name[:end] in holders), otherwise)

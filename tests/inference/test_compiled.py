@@ -348,3 +348,82 @@ def test_what_a_user_changes_between_calls_is_seen(name: str) -> None:
     finally:
         globals()["SLOPE"] = 1.0
         SETTING.update(slope=1.0)
+
+
+def _by_name(kind: type[pf.Normal] | type[pf.Laplace], loc: float) -> Any:
+    return kind("p(x)", loc=loc, scale=1.0, features_shape=D)
+
+
+def parts() -> tuple[Loss, dict[str, Callable[[], object]]]:
+    """A loss, and parts of its distributions that a user may replace."""
+    mixture = pf.MixtureModel(
+        [_by_name(pf.Normal, m) for m in (-1.0, 1.0)], pf.Categorical("p(k)", probs=torch.tensor([0.4, 0.6]))
+    )
+    given = pf.Normal("q(y | x)", lambda x: {"loc": x, "scale": torch.ones_like(x)}).given(x=torch.ones(1, D))
+    return -log(mixture) - log(given), {
+        "a component of another family": lambda: setattr(mixture, "component0", _by_name(pf.Laplace, -1.0)),
+        "a component": lambda: setattr(mixture, "component0", _by_name(pf.Normal, -3.0)),
+        "the prior": lambda: setattr(mixture, "prior", pf.Categorical("p(k)", logits=torch.tensor([2.0, 0.0]))),
+        "what is given": lambda: setattr(given, "factor", pf.Laplace("q(y | x)", loc="x", scale=1.0)),
+    }
+
+
+@pytest.mark.parametrize("name", parts()[1])
+def test_parts_of_a_distribution_that_are_replaced_are_seen(name: str) -> None:
+    loss, changes = parts()
+    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D), "y": torch.randn(4, D)}
+    before = compiled(values)
+    changes[name]()
+    after = compiled(values)
+    assert_close(after, loss.eval(values))
+    assert not torch.allclose(after, before)
+
+
+CODE = """
+slopes = [1.0]
+class Slope(torch.nn.Module):
+    def forward(self, x): return x
+class Steep(Slope):
+    def forward(self, x): return 2 * x
+layer = Slope()
+def f(x): return sum(slopes) * layer(x).sum(1)
+"""
+
+
+@pytest.mark.parametrize("change", ["slopes.append(1.0)", "layer = Steep()"])
+def test_globals_of_code_in_no_module_are_seen(change: str) -> None:
+    names: dict[str, Any] = {"torch": torch}
+    exec(CODE, names)
+    loss = Function(names["f"], ["x"], "f").mean()
+    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D)}
+    before = compiled(values)
+    exec(change, names)
+    assert_close(compiled(values), 2 * before)
+
+
+class Acting(nn.Module):
+    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loc": self.act(x), "scale": torch.ones_like(x)}
+
+
+def times(number: float) -> Callable[[Tensor], Tensor]:
+    def act(x: Tensor) -> Tensor:
+        return number * x
+
+    act.__module__ = "probflow.nn"  # as one of this package's would be
+    return act
+
+
+def test_a_function_of_this_package_in_a_network_is_seen() -> None:
+    net = Acting(times(1.0))
+    loss = -log(pf.Normal("q(y | x)", net)).mean()
+    compiled, values = loss.compile(backend="eager"), {"x": torch.randn(4, D), "y": torch.randn(4, D)}
+    before = compiled(values)
+    net.act = times(3.0)
+    after = compiled(values)
+    assert_close(after, loss.eval(values))
+    assert not torch.allclose(after, before)
