@@ -15,6 +15,7 @@ from probflow.distributions.values import fold
 from probflow.transforms import Transform
 
 if TYPE_CHECKING:
+    from probflow.distributions.base import Factor
     from probflow.distributions.flow import Flow
     from probflow.distributions.parametric import Parametric
 
@@ -59,10 +60,13 @@ class Constants:
 
 
 class Layers:
-    """A flow without conditioning variables: its layers as they are now, on its base."""
+    """A flow without conditioning variables: its layers and its base as they are now; `base` binds the one that it had."""
 
     def __init__(self, origin: Flow, base: Callable[..., Bound]) -> None:
         self.statement, self.base, self.parts, self.event = origin.statement, base, origin._modules, origin._event
+        self.below = origin.base
 
     def __call__(self) -> FlowBound:
-        return FlowBound(self.statement, cast(Transform, self.parts["transform"]), self.base(), None, self.event)
+        below = cast("Factor", self.parts["base"])
+        base = self.base() if below is self.below else below.bind([], [])
+        return FlowBound(self.statement, cast(Transform, self.parts["transform"]), base, None, self.event)

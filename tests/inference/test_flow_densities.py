@@ -232,3 +232,17 @@ def test_a_divergence_from_draws_to_a_flow() -> None:
         torch.manual_seed(seed)
         x = q.sample(batch_n=1)
         torch.testing.assert_close(found, -flow.log_prob(x).mean())
+
+
+@pytest.mark.parametrize("runs", [1, 8])
+def test_a_base_that_is_replaced_is_seen(runs: int) -> None:
+    """By the general program, and by the one made for these values."""
+    p = pf.Flow(pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2), [pf.transforms.Affine(2)], "p(x)")
+    loss, values = -pf.log(p).mean(), {"x": torch.randn(5, 2)}
+    for _ in range(runs):
+        before = loss.eval(values)
+    p.base = pf.Normal("p(z)", loc=3.0, scale=1.0, features_shape=2)
+    for _ in range(runs):
+        after = loss.eval(values)
+        torch.testing.assert_close(after, -p.log_prob(values).mean())
+    assert abs(float((after - before).detach())) > 0.1

@@ -248,7 +248,9 @@ class Writer:
         if flow.base.family.check is not None or flow.base.family.event_nll is None or flow.base.front != (1,):
             return False
         parts, layers = self._name("parts", op.parts), self._name("layers", flow.transform)
-        if not self._unchanged(op.base, flow.base, f"{parts}.get('transform') is not {layers}"):
+        below = self._name("below", op.below)
+        replaced = f"{parts}.get('transform') is not {layers}", f"{parts}.get('base') is not {below}"
+        if op.parts.get("base") is not op.below or not self._unchanged(op.base, flow.base, *replaced):
             return False
         self.code[step.out], self.flows[step.out] = f"{self._name('flow', op)}()", flow
         return True
