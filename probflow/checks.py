@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Accept = Callable[[float], bool]
 Complain = Callable[[], Exception | None]
@@ -93,6 +94,16 @@ def _mapped() -> bool:
     """Whether one of the transforms of ``torch.func`` around this code is vmap; under the others numbers can be read."""
     vmap = torch._C._functorch.TransformType.Vmap
     return any(level.key() == vmap for level in torch._C._functorch.get_interpreter_stack() or ())
+
+
+def forward_mode() -> bool:
+    """Whether derivatives are being carried forward, by ``torch.func.jvp`` or a dual level: `requires_grad` says nothing of them."""
+    return forward_ad._current_level >= 0
+
+
+def differentiated(tensor: Tensor) -> bool:
+    """Whether a gradient of this tensor may be asked for, in either mode."""
+    return (tensor.requires_grad and torch.is_grad_enabled()) or forward_mode()
 
 
 @contextmanager

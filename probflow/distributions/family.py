@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributions as td
 
 from probflow._typing import Shape
-from probflow.checks import compiling, is_lenient
+from probflow.checks import compiling, forward_mode, is_lenient
 from probflow.distributions.bound import Bound, inserted_front
 from probflow.distributions.shapes import broadcast, misfit
 from probflow.distributions.values import insert_axis
@@ -295,7 +295,7 @@ class FamilyBound(Bound):
 
 def plain_number(parameter: Tensor) -> Tensor | float:
     """A constant number as such: subtracting 0 and dividing by 1 are kernels that need not run."""
-    if parameter.dim() or parameter.requires_grad or not parameter.is_cpu or compiling():
+    if parameter.dim() or parameter.requires_grad or not parameter.is_cpu or compiling() or forward_mode():
         return parameter
     return parameter.item()
 

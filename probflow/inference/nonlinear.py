@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from probflow.checks import differentiated
 from probflow.inference.axes import Axes, Slot, union
 from probflow.inference.estimators.vimco import first_dims, others
 from probflow.inference.planner import Planner
@@ -98,7 +99,7 @@ def _scored(planner: Planner, result: Slot, value: Slot, waiting: Waiting, basel
     dims, rows, level = len(full) + 1, value.batched, baseline is None or baseline.batched
 
     def run(total: Tensor, cost: Tensor, log_prob: Tensor, rest: Tensor | None = None) -> Tensor:
-        if not (torch.is_grad_enabled() and log_prob.requires_grad):
+        if not differentiated(log_prob):
             return total
         cost = cost.detach() if rows else cost.detach().unsqueeze(-1)
         weight = cost

@@ -10,7 +10,7 @@ import pytest
 import torch
 from inference.compiled_registry import LOSSES, D, Z, batch, decoder, encoder, flow, prior, vae
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian, stack_module_state, vmap
+from torch.func import functional_call, grad, hessian, jvp, stack_module_state, vmap
 from torch.testing import assert_close
 
 import probflow as pf
@@ -136,6 +136,67 @@ def test_a_hessian() -> None:
     values = {"x": torch.randn(4, 2)}
     (block,) = hessian(lambda w: functional_call(module, w, (values,)))(dict(module.named_parameters())).values()
     assert_close(block["0.loc"], 4 * torch.eye(2))
+
+
+def number(value: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(value, dtype=torch.float64))
+
+
+def normal() -> pf.Normal:
+    """All values share two trained numbers."""
+    return pf.Normal("q(z)", loc=number(0.3), scale=number(0.8), features_shape=3)
+
+
+def bits() -> pf.Bernoulli:
+    return pf.Bernoulli("q(b)", logits=nn.Parameter(torch.tensor([0.5, -0.3, 0.1, 0.7], dtype=torch.float64)))
+
+
+def cost() -> Loss:
+    return pf.Function(lambda b: ((b - 0.45) ** 2).sum(1), ["b"], "f")
+
+
+def evidence(estimator: str) -> Loss:
+    p = pf.Bernoulli("p(b)", probs=torch.full((4,), 0.5, dtype=torch.float64))
+    return pf.Renyi(p, bits(), alpha=0.5, samples=5, estimator=estimator)
+
+
+FORWARD: dict[str, Callable[[], Loss]] = {
+    "density": lambda: log(normal().given(z=torch.linspace(-1, 1, 6, dtype=torch.float64).view(2, 3))),
+    "divergence": lambda: KL(normal(), pf.Normal("p(z)", loc=number(-0.2), scale=number(1.3), features_shape=3)),
+    "draws": lambda: (lambda q: E(q, sample_shape=[4])[log(q) ** 2 + pf.Function(lambda z: z.sum(1), ["z"], "g")])(normal()),
+    "score": lambda: E(bits(), sample_shape=[5], estimator="score")[cost()],
+    "rebar": lambda: E(bits(), sample_shape=[5], estimator=pf.Rebar(temperature=0.5))[cost()],
+    "vimco": lambda: evidence("vimco"),
+    "inside a function": lambda: pf.exp(E(bits(), sample_shape=[5], estimator="score")[cost()]),
+}
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_mode(name: str) -> None:
+    """The derivative that is carried forward is that of the gradient; weights without `requires_grad` are no constants there."""
+    loss = FORWARD[name]().mean()
+    module = loss.module()
+    weights = {key: weight.detach() for key, weight in module.named_parameters()}
+
+    def value(weights: dict[str, Tensor]) -> Tensor:
+        torch.manual_seed(0)
+        return functional_call(module, weights, ({},))
+
+    _, found = jvp(value, (weights,), ({key: torch.ones_like(weight) for key, weight in weights.items()},))
+    wanted = sum((slope.sum() for slope in grad(value)(weights).values()), torch.zeros((), dtype=torch.float64))
+    assert wanted.abs() > 1e-3
+    assert_close(found, wanted)
+
+
+def test_what_forward_mode_cannot_do_is_refused() -> None:
+    q = normal()
+    loss = pf.IWAE(pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=3), q, samples=4, estimator="dreg").mean()
+    module = loss.module()
+    weights = {key: weight.detach() for key, weight in module.named_parameters()}
+    tangents = {key: torch.ones_like(weight) for key, weight in weights.items()}
+    with pytest.raises(errors.LossError, match="Ask for 'pathwise'"):
+        jvp(lambda w: functional_call(module, w, ({},)), (weights,), (tangents,))
+    assert grad(lambda w: functional_call(module, w, ({},)))(weights).keys() == weights.keys()
 
 
 @pytest.mark.parametrize("variable", ["x", "coefficient0", "coefficient0_"])

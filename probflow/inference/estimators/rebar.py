@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probflow._typing import Shape
+from probflow.checks import differentiated
 from probflow.distributions.bound import Bound
 from probflow.inference.estimators.relaxed import (
     family_bound,
@@ -59,7 +60,7 @@ def rebar_surrogate(
 
     What multiplies the score is centred by the other samples, or the other rows of the batch, as in "score".
     """
-    if not (torch.is_grad_enabled() and log_prob.requires_grad):
+    if not differentiated(log_prob):
         return value
     weight = cost.detach() - eta * given.detach()
     if log_prob.dim() > weight.dim():

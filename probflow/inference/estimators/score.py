@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from probflow.checks import differentiated
+
 
 def score_surrogate(
     value: Tensor,
@@ -24,7 +26,7 @@ def score_surrogate(
     (leave-one-out; over the batch where there is one sample), which is independent of the draw it is subtracted for, so the
     gradient stays unbiased (Kool et al. 2019; arXiv:1402.0030); or it is `given`, and learned where it has a gradient.
     """
-    if not (torch.is_grad_enabled() and log_prob.requires_grad):
+    if not differentiated(log_prob):
         return value
     if not batched and log_prob.dim() > cost.dim():
         log_prob = log_prob.sum(-1)  # the cost is of the whole batch, so every draw of the batch shares it

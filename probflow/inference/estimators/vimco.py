@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from probflow.checks import differentiated
 from probflow.inference.estimators.score import leave_one_out
 
 
@@ -27,7 +28,7 @@ def score_logarithm(
     the mean over the other rows of the batch.  `dims` counts the dimensions of cost and log_prob once aligned; `samples` are those
     averaged over, `own` those of states that were summed.
     """
-    if not (torch.is_grad_enabled() and log_prob.requires_grad):
+    if not differentiated(log_prob):
         return value
     log_prob = log_prob.reshape((1,) * (dims - log_prob.dim()) + log_prob.shape)
     if own:
