@@ -63,7 +63,7 @@ class Domain:
         outside = ~self.holds(tensor)
         if not bool(outside.any()):
             return None
-        place = outside.nonzero()[0].tolist()
+        place = [int(index) for index in outside.nonzero()[0]]  # older torch has no tolist under torch.func.grad
         tensor = tensor.expand(
             (*outside.shape, *tensor.shape[tensor.dim() - self.rank :])
         )  # a bound may be wider than the value
