@@ -65,7 +65,6 @@ class Coupling(Transform):
         self.forward_cost, self.inverse_cost = self.map.forward_cost, self.map.inverse_cost
         self.conditioner = conditioner or self._default(hidden, activation)
         changed = self.split.changed_shape
-        self._flat = self.map.flat
         self._outputs = (self.map.width * changed[0], *changed[1:])
 
     def _default(self, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Module:
@@ -94,7 +93,7 @@ class Coupling(Transform):
                 f"{self._title()}: the conditioner gives {shape_text(h.shape)} for {shape_text(kept.shape)}, expected "
                 f"{shape_text((kept.shape[0], *self._outputs))}: {self.map.width} number(s) for each of the changed elements."
             )
-        if self._flat:
+        if self.map.flat:
             return h
         return h.reshape(h.shape[0], self.map.width, h.shape[1] // self.map.width, *h.shape[2:])
 

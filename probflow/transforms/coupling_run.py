@@ -15,7 +15,6 @@ class CouplingRun:
 
     def __init__(self, layers: list[Coupling], sizes: tuple[int, int]) -> None:
         self.layers, self.sizes = layers, sizes
-        self.parts = [(layer, layer.map, layer.split.flip) for layer in layers]  # looking up a module's parts takes its time
         self.context = next((layer.context for layer in layers if layer.context is not None), None)
 
     def _forward_and_logdet(self, z: Tensor, context: Tensor | None) -> Pair:
@@ -33,7 +32,8 @@ class CouplingRun:
         """The value after all layers, and the sum of their log-determinants where it is wanted."""
         first, second = value.split(self.sizes, 1)
         total: Tensor | None = None
-        for layer, map, flip in reversed(self.parts) if inverse else self.parts:
+        for layer in reversed(self.layers) if inverse else self.layers:
+            flip, map = layer.split.flip, layer.map
             h = layer._h(second if flip else first, None if layer.context is None else context)
             run = map.inverse_and_logdet if inverse else map.forward_and_logdet
             if flip:

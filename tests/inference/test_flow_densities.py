@@ -142,6 +142,19 @@ def test_other_layers_and_another_base_count_at_once() -> None:
     assert len(set(found)) == 4
 
 
+def test_another_map_in_a_coupling_counts_at_once() -> None:
+    torch.manual_seed(0)
+    flow = FLOWS["couplings"]()
+    loss, values = -log(flow).mean(), batch(flow)
+    assert programs(loss, values)
+    before = loss.eval(values).item()
+    for layer in flow.transform:
+        layer.map = tr.AffineMap(bound=0.5)
+    fresh = on(noise(), list(flow.transform))
+    torch.testing.assert_close(loss.eval(values), -fresh.log_prob(values).mean())
+    assert abs(loss.eval(values).item() - before) > 1e-3
+
+
 class Refusing(nn.Module):
     """A conditioner that raises what it is told to."""
 
