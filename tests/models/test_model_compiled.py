@@ -19,6 +19,7 @@ import probflow as pf
 from probflow import E, errors, log
 from probflow.losses import Loss
 from probflow.models import Model
+from probflow.models.updates import UPDATES, columns_of
 
 TRACED = {"backend": "eager"}
 LOWERED = {"backend": "aot_eager"}
@@ -76,7 +77,13 @@ def test_the_weights_from_inductor(name: str) -> None:
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "Adam": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "weight_decay": 0.1}},
     "AMSGrad": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "amsgrad": True}},
+    "Adam with everything": {
+        "optimizer": Adam,
+        "optimizer_params": {"lr": 1e-2, "weight_decay": 0.1, "amsgrad": True, "maximize": True, "eps": 1e-3},
+    },
+    "Adam without momentum": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "betas": (0.0, 0.9)}},
     "AdamW": {"optimizer": AdamW, "optimizer_params": {"lr": 1e-2, "betas": (0.8, 0.9)}},
+    "AdamW with AMSGrad": {"optimizer": AdamW, "optimizer_params": {"lr": 1e-2, "amsgrad": True, "weight_decay": 0.5}},
     "SGD": {"optimizer": SGD, "optimizer_params": {"lr": 1e-2}},
     "SGD with momentum": {"optimizer": SGD, "optimizer_params": {"lr": 1e-2, "momentum": 0.9, "nesterov": True}},
     "SGD with everything": {
@@ -95,6 +102,38 @@ def divergence() -> Loss:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_and_clipping(name: str) -> None:
     assert assert_same_training(divergence, **OPTIMIZERS[name]).compiled.startswith(ONE_GRAPH)
+
+
+@pytest.mark.parametrize("options", [{}, {"amsgrad": True, "weight_decay": 0.1}, {"betas": (0.0, 0.0)}], ids=str)
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+@pytest.mark.parametrize("before", [0, 100_000])
+def test_the_update_of_adam_in_double_precision(kind: type[Adam], options: dict[str, Any], before: int) -> None:
+    """Late steps too, and weights that have taken different numbers of them."""
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in [(3, 2), (), (4,)]]
+    gradients = [torch.randn_like(weight) for weight in weights]
+    reference, own = ([nn.Parameter(weight.detach().clone()) for weight in weights] for _ in range(2))
+    optimizers = [kind(chosen, lr=0.1, **options) for chosen in (reference, own)]
+    for optimizer in optimizers:
+        for weight, gradient in zip(optimizer.param_groups[0]["params"], gradients, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
+        for place, state in enumerate(optimizer.state.values()):
+            state["step"].add_(before * place)
+    group = optimizers[1].param_groups[0]
+    state = optimizers[1].state
+    names = columns_of(optimizers[1], group)
+    for step in range(5):
+        found = [gradient * (step - 2) for gradient in gradients]
+        for weight, gradient in zip(reference, found, strict=True):
+            weight.grad = gradient.clone()
+        optimizers[0].step()
+        with torch.no_grad():
+            columns = [[state[weight][name] for weight in own] for name in names]
+            UPDATES[kind](group, own, found, columns, torch.tensor(0.1, dtype=torch.float64))
+    for ours, theirs in zip(own, reference, strict=True):
+        assert_close(ours, theirs, atol=0, rtol=1e-12)
+        assert_close(dict(state[ours]), dict(optimizers[0].state[theirs]), atol=0, rtol=1e-12)
 
 
 def test_another_optimizer_runs_by_itself() -> None:
