@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from torch import Tensor
@@ -36,23 +36,22 @@ _NOTHING: frozenset[str] = frozenset()
 class _Plans:
     """The programs of one loss, by what they depend on besides the loss; and which factors turned out too large to sum over."""
 
-    __slots__ = ("__weakref__", "numbers", "programs", "too_many", "usual")
+    __slots__ = ("__weakref__", "numbers", "programs", "too_many", "usual", "value")
 
     def __init__(self, loss: Loss) -> None:
         self.numbers = tuple(dict.fromkeys(n.name for n in walk(loss) if isinstance(n, Parameter)))
         self.programs: dict[_Key, Program] = {}
         self.too_many: frozenset[int] = frozenset()
-        self.usual: Program | None = None  # for plain dicts, where nothing else has to be looked up
+        self.set_usual(None)
 
-    def value(self, values: dict[str, Any]) -> Tensor | None:
-        """The value of the loss by a program that is there; None where it must be looked for."""
-        program = self.usual
-        if program is None:
-            return None
-        try:
-            return program.value(program.run(values))
-        except TooManyStates:
-            return None  # found again by the search, and planned anew
+    def set_usual(self, program: Program | None) -> None:
+        """The program for plain dicts, where nothing else has to be looked up; `value` gives the loss by it."""
+        self.usual = program
+        self.value: Callable[[dict[str, Any]], Tensor | None] = _unknown if program is None else program.quick
+
+
+def _unknown(values: dict[str, Any]) -> None:
+    return None
 
 
 def _plans(loss: Loss) -> _Plans:
@@ -82,7 +81,7 @@ def program_for(
     if program is None:
         program = plans.programs[key] = make_program(loss, dict(leads), numbers, plans.too_many, with_terms, keep_draws)
         if not (leads or plans.numbers or with_terms or keep_draws):
-            plans.usual = program
+            plans.set_usual(program)
     return program
 
 
@@ -166,7 +165,7 @@ def _plan_anew(loss: Loss, found: TooManyStates) -> None:
     plans = _plans(loss)
     plans.too_many |= {found.origin}
     plans.programs.clear()
-    plans.usual = None
+    plans.set_usual(None)
 
 
 @evaluation.evaluate.register

@@ -15,9 +15,10 @@ from probflow.distributions import Samples
 from probflow.errors import ProbflowError
 from probflow.inference.batch_groups import BatchGroup
 from probflow.inference.dry_run import Example, dry_run
+from probflow.inference.estimators import TooManyStates
 from probflow.inference.inputs import Inputs
 from probflow.inference.own_noise import with_noise
-from probflow.inference.special import Specialist
+from probflow.inference.special import Specialised, Specialist
 from probflow.inference.steps import BATCH, Info, PartOfPlan, Read, Step, needed
 from probflow.inference.totals import with_means, with_totals
 
@@ -66,6 +67,8 @@ class Program(PartOfPlan):
         self._kept = frozenset({*self.outputs.values(), *(slot for slot, _, _ in self.draws.values()), *sizes})
         self._straight = with_totals(with_means(with_noise(self.steps), self._kept), self._kept, self.batch_of)
         self._special = Specialist(self.reads, self._straight, self._kept, size, sizes)
+        self._alone, self._batched = self.outputs[""], "" in self.batched
+        self._batch = self.batch_of.get(self._alone, BATCH)
         self._empty = (None,) * size  # as a number, it would be one that changes from loss to loss in a compiler's eyes
         self._function: Callable[[list[Any]], None] | None = None
         self._runs = 0
@@ -103,10 +106,36 @@ class Program(PartOfPlan):
 
     # ------------------------------------------------------------------ running
 
-    def run(self, values: Mapping[str, Any]) -> list[Any]:
-        """All slots after running; those not needed for an output are empty."""
+    def quick(self, values: dict[str, Any]) -> Tensor | None:
+        """The value of the loss; None where it must be planned anew.
+
+        Every step of a training loop comes here, so little is called on the way to its specialised program.
+        """
+        known, missed = self._special.known, None
+        if known and known[0].alone == self._alone and not compiling():
+            program = known[0]
+            try:
+                found = program.run(values)
+                if found.__class__ is Tensor and not _all_finite(found):
+                    self._look_closer(values)
+            except (ProbflowError, RuntimeError, TypeError, ValueError) as error:
+                self._fail(error, values)
+            if found.__class__ is Tensor:
+                program.misses = 0
+                if self._batched and not (found.dim() and found.shape[-1] == program.rows[self._batch]):
+                    return found.expand(*found.shape[:-1], program.rows[self._batch])
+                return found
+            missed = None if found is None else (program, found)
         try:
-            slots = self._special(values)
+            return self.value(self.run(values, missed))
+        except TooManyStates:
+            return None
+
+    def run(self, values: Mapping[str, Any], missed: tuple[Specialised, tuple[Any, ...]] | None = None) -> list[Any]:
+        """All slots after running; those not needed for an output are empty.  `missed` is a specialised program that has run as far
+        as a guard that failed, and what it handed over there."""
+        try:
+            slots = self._special(values) if missed is None else self._special.go_on(missed[0], *missed[1])
             if slots is not None:
                 if not _finite(slots[self.outputs[""]]):
                     self._look_closer(values)
@@ -286,8 +315,16 @@ class Program(PartOfPlan):
 
 def _finite(result: Any) -> bool:
     """Whether all numbers of a result on the CPU are finite, as far as they can be looked at."""
-    if not isinstance(result, Tensor) or compiling():
-        return True
-    if result.dim():
-        result = (result.detach() if result.requires_grad else result).sum()
-    return math.isfinite(result.item())
+    return not isinstance(result, Tensor) or compiling() or _all_finite(result)
+
+
+_FEW = 64
+"""So few numbers are looked at faster in Python than by a kernel."""
+
+
+def _all_finite(result: Tensor) -> bool:
+    if not result.dim():
+        return math.isfinite(result.item())
+    if result.dim() == 1 and result.shape[0] <= _FEW and not torch._C._are_functorch_transforms_active():
+        return math.isfinite(sum(result.tolist()))
+    return math.isfinite((result.detach() if result.requires_grad else result).sum().item())

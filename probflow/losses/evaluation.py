@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -39,9 +39,8 @@ class PlanLike(Protocol):
 class PlansLike(Protocol):
     """The programs of one loss."""
 
-    def value(self, values: dict[str, Any]) -> Tensor | None:
-        """The value of the loss by a program that is there; None where it must be looked for."""
-        ...
+    value: Callable[[dict[str, Any]], Tensor | None]
+    """The value of the loss by a program that is there; None where it must be looked for."""
 
 
 class CompiledLike(Protocol):

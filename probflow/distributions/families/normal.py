@@ -43,11 +43,15 @@ def _score_nll(scale: Tensor | float, score: Tensor, dims: int) -> Tensor:
     return sum_event(terms, dims) + count * _HALF_LOG_TWO_PI
 
 
+def _is_number(parameter: Tensor, number: float) -> bool:
+    found = plain_number(parameter)
+    return isinstance(found, float) and found == number
+
+
 def _noisy_rsample(p: Params, shape: Shape) -> tuple[Tensor, Tensor]:
     loc, scale = p["loc"], p["scale"]
-    a, b = plain_number(loc), plain_number(scale)
     noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
-    if isinstance(a, float) and isinstance(b, float) and a == 0 and b == 1:
+    if not (loc.dim() or scale.dim()) and _is_number(loc, 0) and _is_number(scale, 1):
         return noise, noise
     return torch.addcmul(loc, scale, noise), noise
 

@@ -9,5 +9,6 @@ On the CPU only, where a check is decided at once; those on an accelerator are c
 """
 
 from probflow.inference.special.specialist import Specialist
+from probflow.inference.special.writer import Specialised
 
-__all__ = ["Specialist"]
+__all__ = ["Specialised", "Specialist"]

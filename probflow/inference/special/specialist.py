@@ -43,26 +43,30 @@ class Specialist:
             found = program.run(values)
             if found is None:
                 continue
-            if found.__class__ is list:
-                program.misses = 0
-                if place:
-                    self.known = [program, *self._without(program)]
-                return found
-            return self._go_on(program, *found)
+            if found.__class__ is tuple:
+                return self.go_on(program, *found)
+            program.misses = 0
+            if place:
+                self.known = [program, *self._without(program)]
+            return found if program.alone is None else self._slots(program, {program.alone: found})
         return None
+
+    def _slots(self, program: Specialised, results: Mapping[int, Any]) -> list[Any]:
+        slots: list[Any] = [None] * self.size
+        for slot, value in {**program.rows, **results}.items():
+            slots[slot] = value
+        return slots
 
     def _without(self, program: Specialised) -> list[Specialised]:
         """The others; `program` is perhaps gone already, as a network may evaluate the loss."""
         return [other for other in self.known if other is not program]
 
-    def _go_on(self, program: Specialised, place: int, outputs: tuple[Any, ...], handed: tuple[Any, ...]) -> list[Any]:
+    def go_on(self, program: Specialised, place: int, outputs: tuple[Any, ...], handed: tuple[Any, ...]) -> list[Any]:
         """The general program from a failed guard on; `outputs` holds what the network of its step has returned already."""
         program.misses += 1
         if program.misses >= PATIENCE:
             self.known = self._without(program)
-        slots: list[Any] = [None] * self.size
-        for slot, rows in program.rows.items():
-            slots[slot] = rows
+        slots = self._slots(program, {})
         for (slot, make), value in zip(program.handed[place], handed, strict=True):
             slots[slot] = value if make is None else make(value)
         with LENIENT:

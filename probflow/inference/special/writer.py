@@ -31,6 +31,8 @@ class Specialised:
     run: Callable[[Mapping[str, Any]], Any]
     handed: dict[int, list[tuple[int, Callable[[Any], Any] | None]]]
     rows: Mapping[int, int]
+    alone: int | None
+    """The slot of the one result, if there is one only and it is a tensor: that is what the function returns, else a list of all."""
     misses: int = 0
 
 
@@ -75,14 +77,23 @@ class Writer:
             self._line(*(f"del {name}" for name in gone if name not in alive))
         if not self.direct:
             return None
-        size, kept = self.size, sorted(slot for slot in self.kept if slot in self.code)
         self.names["LENIENT"] = LENIENT  # for networks too: what they evaluate themselves is the same in every run
         body = ["    with LENIENT:", *(f"        {line}" for line in self.lines)]
-        body += [f"    s = [None] * {size}", *(f"    s[{slot}] = {self._whole(slot)}" for slot in kept), "    return s"]
+        kept = sorted(slot for slot in self.kept if slot in self.code)
+        results = [slot for slot in kept if slot not in self.rows]
+        alone = results[0] if len(results) == 1 and self._is_tensor(results[0]) else None
+        if alone is not None:
+            body.append(f"    return {self._whole(alone)}")
+        else:
+            body += [
+                f"    s = [None] * {self.size}",
+                *(f"    s[{slot}] = {self._whole(slot)}" for slot in kept),
+                "    return s",
+            ]
         head = f"def run(values, {', '.join(f'{name}={name}' for name in self.names)}):"
         names = dict(self.names)
         exec(compile("\n".join([head, *body]), "<specialised plan>", "exec"), names)
-        return Specialised(names["run"], self.handed, self.rows)
+        return Specialised(names["run"], self.handed, self.rows, alone)
 
     # ------------------------------------------------------------------ helpers
 
@@ -97,6 +108,10 @@ class Writer:
 
     def _needed(self, slot: int) -> bool:
         return slot in self.kept or self.last.get(slot, -1) > self.place
+
+    def _is_tensor(self, slot: int) -> bool:
+        seen = self.seen.get(slot)
+        return isinstance(seen, tuple) and seen[0] is Tensor
 
     def _whole(self, slot: int) -> str:
         """A slot's value as any op takes it."""
@@ -199,8 +214,8 @@ class Writer:
         if not op.unchecked:
             self._check_parameters(step, op, seen, parts, miss)
         if len(seen.front) > 1:
-            shape = self._name("shape", torch.Size(seen.shape))
-            self._line(*(f"{part} = {part}.view({shape})" for part in parts))
+            sizes = ", ".join(map(str, seen.shape))  # as numbers: a tuple takes several times as long to read
+            self._line(*(f"{part} = {part}.view({sizes})" for part in parts))
         if seen.form is not dict or len(seen.front) > 1:
             entries = ", ".join(f"{name!r}: {part}" for name, part in zip(seen.names, parts, strict=True))
             self._line(f"{out} = {{{entries}}}")
