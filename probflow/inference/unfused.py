@@ -11,7 +11,8 @@ from torch import fx
 
 @cache
 def unfused_bias() -> Any:
-    """A pass of inductor over its graph, from ``addmm`` to ``mm`` and an addition, on the CPU and where all that follows is elementwise.
+    """A pass of inductor over its graph, from ``addmm`` to ``mm`` and an addition, on the CPU and where all that follows is elementwise
+    and reads every row once.
 
     A CPU's ``addmm`` first writes the bias to every row of the result, while the kernel of the activation behind it adds the
     bias for nothing.  On accelerators, whose ``addmm`` adds it at the end, the compiler decides the same question by itself.
@@ -32,7 +33,13 @@ def unfused_bias() -> Any:
 def _unfuse(graph: fx.Graph, node: fx.Node) -> None:
     bias, left, right = node.args
     held = bias.meta["val"] if isinstance(bias, fx.Node) else None
-    if node.kwargs or held is None or held.dim() != 1 or held.device.type != "cpu" or not all(map(_elementwise, node.users)):
+    if (
+        node.kwargs
+        or held is None
+        or held.dim() != 1
+        or held.device.type != "cpu"
+        or not all(_row_by_row(user, node) for user in node.users)
+    ):
         return
     with graph.inserting_before(node):
         product = graph.call_function(torch.ops.aten.mm.default, (left, right))
@@ -42,5 +49,11 @@ def _unfuse(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _elementwise(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
+def _row_by_row(user: fx.Node, node: fx.Node) -> bool:
+    """Whether an op is elementwise and no larger than `node`: what is read for many samples has its bias added once, before."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    if not isinstance(user.target, torch._ops.OpOverload) or torch.Tag.pointwise not in user.target.tags:
+        return False
+    ours, theirs = node.meta["val"].shape, getattr(user.meta.get("val"), "shape", ())
+    return len(ours) == len(theirs) and all(statically_known_true(a == b) for a, b in zip(ours, theirs, strict=True))

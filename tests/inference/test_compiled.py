@@ -267,6 +267,27 @@ def test_a_bias_is_added_by_the_kernel_that_follows() -> None:
     assert fused[0] < fused[1] == 2
 
 
+@pytest.mark.slow
+def test_a_bias_is_added_once_where_many_samples_read_the_layer() -> None:
+    from torch._inductor import config
+    from torch._inductor.utils import run_and_get_code
+
+    torch.manual_seed(0)
+    q = pf.Normal("q(z | x)", nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)), scale=1.0)
+    p = pf.Normal("p(x | z)", lambda z: {"loc": z[..., :1].expand(*z.shape[:-1], 3)}, scale=1.0)
+    values, found = {"x": torch.randn(5, 3)}, []
+    for shape in (), (4,):
+        torch._dynamo.reset()
+        loss = pf.E(q, sample_shape=shape)[log(p)].mean()
+        with config.patch({"force_disable_caches": True}), torch.no_grad():
+            torch.manual_seed(1)
+            value, code = run_and_get_code(loss.compile(options={"cpp_wrapper": False}), values)
+            torch.manual_seed(1)
+            assert_close(value, loss.eval(values))
+        found.append("".join(code).count("extern_kernels.addmm("))
+    assert found == [0, 1]
+
+
 # ---------------------------------------------------------------------- what may change between calls
 
 
