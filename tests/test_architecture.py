@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +159,23 @@ ALLOWED = {
 @pytest.mark.parametrize(("module", "source"), ALLOWED.values(), ids=ALLOWED)
 def test_the_reader_of_imports_allows(module: str, source: str) -> None:
     assert faults(module, source) == []
+
+
+IMPORTED_ELSEWHERE = """
+import torch
+torch.set_default_device("meta")
+import probflow as pf
+torch.set_default_device("cpu")
+x = torch.tensor([[0.0, 1.0]])
+p, q = pf.Bernoulli("p(x | z)", lambda z: {"logits": z}), pf.Normal("q(z | x)", lambda x: {"loc": x, "scale": x + 1})
+with torch.no_grad():
+    print(pf.E(q, sample_shape=[4])[pf.log(p)].eval({"x": x}).device, q.sample({"x": x})["z"].device)
+"""
+
+
+def test_nothing_is_made_on_the_device_that_is_the_default_while_importing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_ELSEWHERE], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["cpu", "cpu"]

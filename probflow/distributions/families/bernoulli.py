@@ -25,7 +25,7 @@ def _cross_entropy(p: Params, x: Tensor) -> Tensor:
         return F.binary_cross_entropy(probs, x, reduction="none")
 
 
-_SIGNS = {dtype: (torch.tensor(-1, dtype=dtype), torch.tensor(2, dtype=dtype)) for dtype in (torch.float32, torch.float64)}
+_SIGNS = {t: tuple(torch.tensor(n, dtype=t, device="cpu") for n in (-1, 2)) for t in (torch.float32, torch.float64)}
 """-1 and 2: as tensors they need not be made of numbers every time, which takes longer than the sum."""
 _CACHED = 2**17
 """So many elements stay near the processor between two passes over them."""
@@ -38,8 +38,9 @@ def _mean_log_prob(p: Params, x: Tensor, lead: int, dims: int) -> Tensor:
     if logits is None or logits.numel() > _CACHED:
         return -sum_event(_cross_entropy(p, x), dims).mean(axes)
     signs = _SIGNS.get(x.dtype)
-    if signs is not None and x.dtype == logits.dtype and not torch.is_grad_enabled() and x.is_cpu:
-        return sum_event(F.logsigmoid(torch.addcmul(signs[0], x, signs[1]).mul(logits)).mean(axes), dims)
+    if signs is not None and x.dtype == logits.dtype and x.is_cpu and not torch.is_grad_enabled():
+        low, step = signs
+        return sum_event(F.logsigmoid(torch.addcmul(low, x, step).mul(logits)).mean(axes), dims)
     return -sum_event(_cross_entropy(p, x).mean(axes), dims)
 
 
