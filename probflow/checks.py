@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from probflow.errors import SupportError
+
 Accept = Callable[[float], bool]
 Complain = Callable[[], Exception | None]
 
@@ -75,6 +77,28 @@ def strict() -> Iterator[None]:
         yield
     finally:
         _pending.depth, _pending.lenient = before
+
+
+@contextmanager
+def reworded(words: Callable[[SupportError], SupportError]) -> Iterator[None]:
+    """Inside, errors about values outside a support are said in other words, also those that a `deferred` block says at its end."""
+    items = _pending.items
+    before = 0 if items is None else len(items)
+    try:
+        yield
+    except SupportError as error:
+        raise words(error) from error.__cause__
+    for place in range(before, 0 if items is None else len(items)):
+        reduced, accept, complain = items[place]  # type: ignore[index]
+        items[place] = reduced, accept, _with_words(complain, words)  # type: ignore[index]
+
+
+def _with_words(complain: Complain, words: Callable[[SupportError], SupportError]) -> Complain:
+    def say() -> Exception | None:
+        error = complain()
+        return words(error) if isinstance(error, SupportError) else error
+
+    return say
 
 
 _AS_IT_IS = nullcontext()

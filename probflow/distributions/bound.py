@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from probflow._typing import Shape
+from probflow.domains import Domain
 from probflow.errors import NoClosedForm, NoDensity, NoSampler
 from probflow.graph import Statement
 
@@ -44,6 +46,9 @@ class Bound(ABC):
 
     front: Shape
     """``(*lead, batch)``: its sample dimensions, then the batch size (1 where nothing depends on the batch)."""
+
+    bounded = False
+    """Whether there are real values outside the support, which :meth:`log_prob` looks for."""
 
     @property
     def lead(self) -> int:
@@ -98,6 +103,10 @@ class Bound(ABC):
         """-E[log p], of shape ``(*lead, batch)``, in nats."""
         raise NoClosedForm(f"{self.statement} has no known entropy.\nEstimate it: Entropy(p, sample_shape=[64]).")
 
+    def inside(self, value: Tensor, lead: int) -> Tensor:
+        """Which rows of a value are in the support, ``(*lead, batch)``, as far as that is known without the density."""
+        return torch.ones(value.shape[: lead + 1], dtype=torch.bool, device=value.device)
+
     def states(self, limit: int) -> tuple[Tensor, ...] | None:
         """All values of a finite factor, ``(number of states, *ones, 1, *event)``; None when infinite or more than `limit`."""
         return None
@@ -109,6 +118,13 @@ class Bound(ABC):
     def no_sampler(self, why: str, instead: str) -> NoSampler:
         """The error for a factor that can be evaluated only."""
         return NoSampler(f"{self.statement} cannot be sampled: {why}.\n{instead}")
+
+
+def rows_inside(domain: Domain, value: Tensor, lead: int) -> Tensor:
+    """Which rows of a value have all elements in a domain, ``(*lead, batch)``."""
+    inside = domain.holds(value)
+    event = value.dim() - lead - 1 - domain.rank
+    return inside.flatten(-event).all(-1) if event else inside
 
 
 def inserted_front(front: Shape, depth: int) -> Shape:

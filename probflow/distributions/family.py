@@ -12,7 +12,7 @@ from torch import distributions as td
 
 from probflow._typing import Shape
 from probflow.checks import compiling, forward_mode, is_lenient
-from probflow.distributions.bound import Bound, inserted_front
+from probflow.distributions.bound import Bound, inserted_front, rows_inside
 from probflow.distributions.shapes import broadcast, misfit
 from probflow.distributions.values import insert_axis
 from probflow.domains import Domain
@@ -75,12 +75,16 @@ class Family:
         object.__setattr__(self, "one_rank", ranks.pop() if len(ranks) == 1 else None)
         fragile = tuple((name, domain) for name, domain in self.params.items() if not domain.contagious)
         object.__setattr__(self, "fragile", fragile)
+        object.__setattr__(self, "bounded", not (isinstance(self.support, Domain) and self.support.contagious))
 
     one_rank: int | None = field(init=False, default=None)
     """The rank that all parameters share, if they do."""
 
     fragile: tuple[tuple[str, Domain], ...] = field(init=False, default=())
     """The parameters whose faults the result need not betray."""
+
+    bounded: bool = field(init=False, default=False)
+    """Whether there are real values outside the support."""
 
     @property
     def has_rsample(self) -> bool:
@@ -234,9 +238,21 @@ class FamilyBound(Bound):
             f"{front}.{hint}"
         )
 
-    def _check_support(self, value: Tensor) -> None:
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
+        return self.family.bounded
+
+    @property
+    def domain(self) -> Domain:
+        """The support, for these parameters."""
         support = self.family.support
-        domain = support if isinstance(support, Domain) else support(self.params)
+        return support if isinstance(support, Domain) else support(self.params)
+
+    def inside(self, value: Tensor, lead: int) -> Tensor:
+        return rows_inside(self.domain, value, lead)
+
+    def _check_support(self, value: Tensor) -> None:
+        domain = self.domain
         hint = f"\nHint: {domain.hint}." if domain.hint else ""
         domain.require(
             value,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from probflow._typing import Shape
-from probflow.checks import compiling, is_lenient
-from probflow.distributions.bound import Bound, inserted_front
+from probflow.checks import compiling, is_lenient, reworded
+from probflow.distributions.bound import Bound, inserted_front, rows_inside
 from probflow.distributions.family import FamilyBound
 from probflow.distributions.shapes import broadcast
 from probflow.distributions.values import insert_axis
@@ -88,19 +88,50 @@ class FlowBound(Bound):
 
     def neg_log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         z, logdet, front = self._to_noise(values[0], leads[0], check, self.transform.inverse_and_logdet)
-        return self.base.neg_log_prob((z,), (len(front) - 1,), False) - logdet
+        base, lead = self.base, len(front) - 1
+        if base.bounded:
+            return self._bounded(lambda look: base.neg_log_prob((z,), (lead,), look), z, lead, check, math.inf) - logdet
+        return base.neg_log_prob((z,), (lead,), False) - logdet
 
     def total_nll(self, value: Tensor, check: bool = True) -> Tensor:
         """The sum of `neg_log_prob` over the batch, for a base with such a sum; `value` has the whole batch, and no samples."""
         if not isinstance(self.base, (FamilyBound, FlowBound)):
             raise NoClosedForm(f"{self.statement}: its base has no sum of its own.")
         z, terms, _ = self._to_noise(value, 0, check, self.transform.inverse_and_terms)
-        return self.base.total_nll(z, False) - terms.sum()
+        base = self.base
+        if base.bounded:
+            return self._bounded(lambda look: base.total_nll(z, look), z, 0, check, math.inf) - terms.sum()
+        return base.total_nll(z, False) - terms.sum()
 
     def terms(self, value: Tensor, lead: int, check: bool = True) -> tuple[Tensor, Tensor]:
         """The two terms of the formula: log p_z(f⁻¹(x)) and log|det ∂f⁻¹/∂x|."""
         z, logdet, front = self._to_noise(value, lead, check, self.transform.inverse_and_logdet)
-        return self.base.log_prob((z,), (len(front) - 1,), False), logdet
+        base, lead = self.base, len(front) - 1
+        if base.bounded:
+            return self._bounded(lambda look: base.log_prob((z,), (lead,), look), z, lead, check, -math.inf), logdet
+        return base.log_prob((z,), (lead,), False), logdet
+
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
+        return not self.transform.codomain.contagious or self.base.bounded
+
+    def inside(self, value: Tensor, lead: int) -> Tensor:
+        return rows_inside(self.transform.codomain, value, lead)
+
+    def _bounded(self, density: Callable[[bool], Tensor], z: Tensor, lead: int, check: bool, outside: float) -> Tensor:
+        """The density of a base with bounded support: a value that leads outside is an error, or has none where none is looked for."""
+        if check and not compiling():
+            with reworded(self._from_base):
+                return density(True)
+        result, inside = density(False), self.base.inside(z, lead)
+        return torch.where(inside if result.dim() else inside.all(), result, outside)
+
+    def _from_base(self, error: SupportError) -> SupportError:
+        name = self.statement.var[0]
+        return SupportError(
+            f"{self.statement}: the value of {name!r} is outside the support of the flow: its layers trace it back to a value that the "
+            f"base does not have.\n{error}"
+        )
 
     def _to_noise(self, value: Tensor, lead: int, check: bool, inverse: Callable[..., Pair]) -> tuple[Tensor, Tensor, Shape]:
         """z = f⁻¹(x), the log-determinant as `inverse` gives it, and the dimensions in front of the event."""

@@ -44,6 +44,10 @@ class MixtureBound(Bound):
 
     # ------------------------------------------------------------------ density
 
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
+        return self._stack.bounded if self._stack is not None else any(component.bounded for component in self.components)
+
     def log_prob(self, values: tuple[Tensor, ...], leads: tuple[int, ...], check: bool = True) -> Tensor:
         return self.log_joint(values, leads, check).logsumexp(0)
 
@@ -62,7 +66,7 @@ class MixtureBound(Bound):
             stacked = deepened(self._stack, lead)  # samples of the value run between the components and the batch
             bounds, values = [stacked], (_narrow_first(values[0], leads[0], stacked),)
         supports = {id(support): support for support in map(_support, bounds) if support is not None}
-        if len(supports) <= 1 and all(isinstance(support, Domain) for support in supports.values()):
+        if len(supports) <= 1 and all(isinstance(support, Domain) for support in supports.values()) and not _reach(bounds):
             terms = [bound.log_prob(values, leads, check) for bound in bounds]
         else:
             terms = self._within_supports(bounds, values, leads, check)
@@ -81,7 +85,8 @@ class MixtureBound(Bound):
                 density, inside = _where_supported(bound, values[0], leads[0])
             elif isinstance(bound, FlowBound):
                 density = bound.log_prob(values, leads, False)  # -inf where the flow cannot reach
-                inside = _reached(bound, values[0], leads[0])
+                inside = bound.inside(values[0], leads[0])
+                inside = inside & (density > -torch.inf) if bound.base.bounded else inside
             else:
                 density = bound.log_prob(values, leads, check)
                 inside = torch.ones_like(density, dtype=torch.bool)
@@ -200,10 +205,9 @@ def _support(bound: Bound) -> Any:
     return bound.transform.codomain if isinstance(bound, FlowBound) else None
 
 
-def _reached(bound: FlowBound, value: Tensor, lead: int) -> Tensor:
-    """Which rows are within the codomain of a flow, ``(*lead, batch)``."""
-    inside = bound.transform.codomain.holds(value)
-    return inside.flatten(lead + 1).all(-1) if inside.dim() > lead + 1 else inside
+def _reach(bounds: Sequence[Bound]) -> bool:
+    """Whether what some flow reaches is decided by its base."""
+    return any(isinstance(bound, FlowBound) and bound.base.bounded for bound in bounds)
 
 
 def _where_supported(bound: FamilyBound, value: Tensor, lead: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 import probflow as pf
 from probflow import KL, E, log
+from probflow.checks import deferred, require, reworded
 from probflow.errors import ArgumentError, NoDensity, NoSampler, ShapeError, SupportError
 from probflow.transforms import Affine, Compose, Coupling, Sigmoid, Transform
 
@@ -199,6 +201,78 @@ def test_support() -> None:
         flow.log_prob({"x": torch.tensor([[0.5, 1.5]])})
     with pytest.raises(SupportError, match="'x'"):
         (-log(flow).mean()).eval({"x": torch.tensor([[0.5, 1.5]])})
+
+
+def on_a_flow() -> pf.Flow:
+    return pf.Flow(pf.Flow(base(), Sigmoid(), "p(u)"), Affine(2), "p(x)")
+
+
+BOUNDED: dict[str, Callable[[], pf.Flow]] = {
+    "a flow onto an interval": on_a_flow,
+    "a flow of a flow onto an interval": lambda: pf.Flow(on_a_flow().replace_var(x="v"), Affine(2), "p(x)"),
+    "Uniform": lambda: pf.Flow(pf.Uniform("p(u)", low=0.0, high=1.0, features_shape=2), Affine(2), "p(x)"),
+    "Exponential": lambda: pf.Flow(pf.Exponential("p(u)", rate=1.0, features_shape=2), Affine(2), "p(x)"),
+    "HalfNormal": lambda: pf.Flow(pf.HalfNormal("p(u)", scale=1.0, features_shape=2), Affine(2), "p(x)"),
+    "a mixture": lambda: pf.Flow(
+        pf.MixtureModel(
+            [pf.Uniform("p(u)", low=0.0, high=high, features_shape=2) for high in (1.0, 2.0)],
+            pf.Categorical("p(k)", probs=torch.tensor([0.5, 0.5])),
+        ),
+        Affine(2),
+        "p(x)",
+    ),
+}
+
+
+@pytest.mark.parametrize("make", BOUNDED.values(), ids=BOUNDED)
+def test_a_value_that_leads_outside_the_support_of_the_base_is_an_error_about_the_variable_of_the_flow(
+    make: Callable[[], pf.Flow],
+) -> None:
+    flow = make()
+    inside, outside = torch.full((3, 2), 0.4), torch.full((3, 2), 0.4)
+    outside[1, 1] = -3.0
+    words = r"(?s)^p\(x\): the value of 'x' is outside the support of the flow.*p\(u\): the value of 'u'.*"
+    with pytest.raises(SupportError, match=words + r"(in row 1 is|offending: -\d.* at \[1, 1\])"):
+        flow.log_prob({"x": outside})
+    for loss in (-log(flow).mean(), log(flow).sum(), log(flow)):
+        for run in (loss.eval, loss.compile(backend="eager")):
+            for _ in range(4):  # the last by a program made for these shapes
+                assert bool(run({"x": inside}).isfinite().all())
+            with pytest.raises(SupportError, match="'x' is outside the support of the flow"):
+                run({"x": outside})
+    mapped = torch.func.vmap(lambda row: flow.log_prob({"x": row[None]}))(outside)[:, 0]
+    assert_close(mapped, torch.where(torch.arange(3) == 1, -torch.inf, flow.log_prob({"x": inside})))
+
+
+def test_components_on_bounded_bases_cover_what_one_of_them_reaches() -> None:
+    rate = pf.Exponential("p(z)", rate=1.0, features_shape=1)
+    one, two = (pf.Flow(rate, td.AffineTransform(0.0, scale), "p(x)") for scale in (1.0, -1.0))
+    both = pf.MixtureModel([one, two], pf.Categorical("p(k)", probs=torch.tensor([0.5, 0.5])))
+    x = torch.tensor([[0.5], [-0.5]])
+    assert_close(both.log_prob({"x": x}), torch.full((2,), -0.5 - math.log(2)))
+    apart = pf.MixtureModel([one, one], pf.Categorical("p(k)", probs=torch.tensor([0.5, 0.5])))
+    with pytest.raises(SupportError, match="'x' in row 1 is outside the support of every component"):
+        apart.log_prob({"x": x})
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it is on an accelerator, where checks are decided at the end."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]
+
+
+def test_what_is_decided_at_the_end_is_said_in_the_words_of_the_flow() -> None:
+    said: list[str] = []
+
+    def look(words: str) -> None:
+        require(torch.ones(()).as_subclass(Elsewhere), lambda number: False, lambda: SupportError(words))
+
+    with pytest.raises(SupportError, match="^x: u$"), deferred():
+        with reworded(lambda error: SupportError(f"x: {error}")):
+            look("u")
+            said.append("later")
+        look("v")
+    assert said == ["later"]
 
 
 # ------------------------------------------------------------------ the plan

@@ -260,7 +260,8 @@ class Writer:
         flow = self.seen[step.out]
         if not isinstance(flow, FlowBound) or not isinstance(flow.base, FamilyBound) or not isinstance(op.base, Constants):
             return False
-        if flow.base.family.check is not None or flow.base.family.event_nll is None or flow.base.front != (1,):
+        family = flow.base.family
+        if family.bounded or family.check is not None or family.event_nll is None or flow.base.front != (1,):
             return False
         parts, layers = self._name("parts", op.parts), self._name("layers", flow.transform)
         below = self._name("below", op.below)
