@@ -33,8 +33,9 @@ _PACKAGE = re.compile(r"(dict\(type\()?G\['__import_probflow(_dot_|'\])")
 _MADE_ONCE = re.compile(r"(.*)\._(constants|features|(?P<idle>seen|statement))(\[\d+\])?$")
 """What a distribution is given when it is made, or has only seen; `idle` what changes nothing of its numbers."""
 _TABLE = re.compile(r".*\._(buffers|modules|parameters)$")
-_PART = re.compile(r".*\._modules\['[^']*'\]$")
-"""A part of a module, which may be replaced by another: a component of a mixture, the base of a flow."""
+_PART = re.compile(r".*\.(_modules|parts)\['[^']*'\]$")
+"""A part of a module, which may be replaced by another: a component of a mixture, the base of a flow, also by the name that a step of
+a plan has for the table of parts."""
 
 _CONSTANTS = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None))
 _ENTERED = re.compile(r"[.\[]")

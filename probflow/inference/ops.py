@@ -123,7 +123,9 @@ class MeanDensity(PartOfPlan):
 
 
 def _wide(dist: Bound, value: Tensor) -> bool:
-    """Whether the sum over a whole batch may be made of these numbers: those of 16 bits overflow, or lose too much."""
+    """Whether there is a sum over a whole batch, and it may be made of these numbers: those of 16 bits overflow, or lose too much."""
     if isinstance(dist, FlowBound):
         return value.dtype in WIDE and _wide(dist.base, value)
-    return isinstance(dist, FamilyBound) and all(tensor.dtype in WIDE for tensor in dist.params.values())
+    if not isinstance(dist, FamilyBound) or dist.family.event_nll is None:  # the base of a flow may have been replaced
+        return False
+    return all(tensor.dtype in WIDE for tensor in dist.params.values())

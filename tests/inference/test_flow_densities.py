@@ -259,3 +259,36 @@ def test_a_base_that_is_replaced_is_seen(runs: int) -> None:
         after = loss.eval(values)
         torch.testing.assert_close(after, -p.log_prob(values).mean())
     assert abs(float((after - before).detach())) > 0.1
+
+
+OTHERS: dict[str, Callable[[], pf.Distribution]] = {
+    "of another family": lambda: pf.Laplace("p(z)", loc=0.0, scale=1.0, features_shape=D),
+    "of one with bounded support": lambda: pf.Uniform("p(z)", low=-9.0, high=9.0, features_shape=D),
+    "a flow on another family": lambda: Flow(pf.Laplace("p(y)", loc=0.0, scale=1.0, features_shape=D), tr.Affine(D), "p(z)"),
+    "a mixture": lambda: pf.MixtureModel([noise(), noise(loc=1.0)], pf.Categorical("p(k)", probs=torch.full((2,), 0.5))),
+}
+
+
+@pytest.mark.parametrize("runs", [0, 1, 8])
+@pytest.mark.parametrize("context", [None, 1], ids=["without conditions", "conditional"])
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_base_may_be_replaced_by_one_without_a_sum_of_its_own(
+    other: Callable[[], pf.Distribution], context: int | None, runs: int
+) -> None:
+    flow = Flow(noise(), [tr.Coupling(D, context=context)], "p(x)" if context is None else "p(x | c)")
+    values = {"x": torch.randn(B, D)} | ({} if context is None else {"c": torch.randn(B, 1)})
+    loss = -log(flow).mean()
+    loss.plan()
+    for _ in range(runs):
+        loss.eval(values)
+    flow.base = other()
+    wanted = -flow.log_prob(values).mean()
+    for _ in range(max(1, runs)):
+        torch.testing.assert_close(loss.eval(values), wanted)
+    if runs != 1:
+        return
+    flow.base = noise()  # not the one that the loss was planned with
+    compiled = loss.compile(backend="eager")
+    torch.testing.assert_close(compiled(values), -flow.log_prob(values).mean())
+    flow.base = other()
+    torch.testing.assert_close(compiled(values), wanted)
