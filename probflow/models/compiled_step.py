@@ -26,6 +26,7 @@ from probflow.inference.compiled import (
     require_compiler,
     unvalidated,
 )
+from probflow.inference.dry_run import _unchanged
 from probflow.inference.evaluate import program_for, value_and_terms
 from probflow.losses.free import modules
 from probflow.models.step_graph import StepGraph
@@ -130,12 +131,19 @@ class CompiledStep:
             raise
         except RuntimeError as error:
             edge.blame(values)
+            self._look_for_gradient(values)
             if graph.ran:
                 raise
             self._give_up(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
             return None
         edge.settle(result[-1], values)
         return result[0], dict(zip(edge.names, result[1:-1], strict=True))
+
+    def _look_for_gradient(self, values: Values) -> None:
+        """The error of eager training where no weight is left that the loss depends on, as after a network was replaced."""
+        devices = [value.device for value in values.values() if isinstance(value, Tensor) and value.is_cuda]
+        with torch.random.fork_rng(devices), _unchanged(modules(self.model.loss)):
+            self.model._require_gradient(self.model.loss.eval(values))
 
     def _current_rates(self) -> list[Tensor]:
         """The learning rates as tensors, so that a scheduler changes numbers and not the graph."""

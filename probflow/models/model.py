@@ -154,12 +154,15 @@ class Model:
             for tensor in group["params"]:
                 tensor.grad = None
         loss = evaluate()
-        if not loss.requires_grad:
-            raise ModelError(_no_gradient(self.loss))
+        self._require_gradient(loss)
         loss.backward()
         if self._clips:
             self._clip()
         return loss
+
+    def _require_gradient(self, value: Tensor) -> None:
+        if not value.requires_grad:
+            raise ModelError(_no_gradient(self.loss))
 
     def _clip(self) -> None:
         weights = [tensor for group in self.optimizer.param_groups for tensor in group["params"]]

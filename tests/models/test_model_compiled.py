@@ -383,6 +383,24 @@ def test_options_must_be_options() -> None:
         Model(losses.vae(), compile="yes")  # type: ignore[arg-type]
 
 
+@in_one_graph
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("options", [TRACED, {**TRACED, "capture": "loss"}, False], ids=["step", "loss", "eager"])
+def test_a_network_replaced_by_one_without_weights_is_an_error_of_ours(options: Any, before: int) -> None:
+    net = Switch()
+    model = Model(-log(pf.Normal("p(y | x)", net)).mean(), compile=options)
+    values = {"x": torch.randn(4, 3), "y": torch.randn(4, 3)}
+    for _ in range(before):
+        model.train(values)
+    layers, net.net = net.net, nn.Sequential(nn.BatchNorm1d(3, affine=False), nn.Tanh())
+    with pytest.raises(errors.ModelError, match=r"-mean\(log p\(y\|x\)\) has no gradient: its value depends on no weight"):
+        model.train(values)
+    net.net = layers
+    said = model.compiled
+    assert model.train(values).isfinite()
+    assert model.compiled == said and ("one graph" in said) == (options is TRACED)
+
+
 def test_without_compilation_nothing_is_said() -> None:
     assert Model(losses.vae()).compiled == ""
 
