@@ -21,7 +21,7 @@ from probflow.distributions.flow_bound import FlowBound
 from probflow.distributions.mixture_bound import MixtureBound
 from probflow.distributions.values import check_mapping
 from probflow.domains import Domain
-from probflow.errors import ProbflowError
+from probflow.errors import ProbflowError, ValuesError
 from probflow.inference.dry_run import _unchanged
 from probflow.inference.estimators import TooManyStates
 from probflow.inference.evaluate import _plan_anew, program_for
@@ -110,6 +110,8 @@ class Boundary(PartOfPlan):
         slots = self.program.trace(inputs)
         results = [self.program.value(slots, name) for name in ("", *self.names)]
         fine = results[0].detach().isfinite().all()
+        if results[0].is_complex():
+            fine = torch.zeros_like(fine)
         for name, holds in self.inside:
             fine = fine & holds(inputs[name].detach()).all()
         return *results, fine
@@ -125,11 +127,20 @@ class Boundary(PartOfPlan):
             self.program._look_closer(values)
         except ProbflowError as error:
             raise self.program.inputs.explain(error, values) from error.__cause__
+        except (RuntimeError, TypeError, ValueError) as error:
+            _of_a_kind(self.program.inputs.unfit(values, error), error)
+            raise
 
     def blame(self, values: Values) -> None:
         """As `explain`, with the random state put back where nothing is wrong with the values."""
         with torch.random.fork_rng([value.device for value in values.values() if isinstance(value, Tensor) and value.is_cuda]):
             self.explain(values)
+        _of_a_kind(self.program.inputs.unfit(values, "", graph=True), None)
+
+
+def _of_a_kind(found: ValuesError | None, error: Exception | None) -> None:
+    if found is not None:
+        raise found from error
 
 
 def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
@@ -144,6 +155,9 @@ def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
             _plan_anew(loss, found)
         except ProbflowError as error:
             raise program.inputs.explain(error, values) from error.__cause__
+        except (RuntimeError, TypeError, ValueError) as error:
+            _of_a_kind(program.inputs.unfit(values, error), error)
+            raise
 
 
 def _watched(program: Program, values: Values, parts: Sequence[nn.Module]) -> list[Watched]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from probflow.checks import compiling
@@ -116,6 +117,32 @@ class Inputs(PartOfPlan):
         return "\nVariables that meet before .mean() or .sum() have one batch size: " + "; ".join(
             ", ".join([*group.names, *group.fixed]) for group in self.groups
         )
+
+    def unfit(self, values: Mapping[str, Any], said: object, graph: bool = False) -> ValuesError | None:
+        """What is wrong with data of a kind that densities, or with `graph` the compiler, do not take, where torch has `said` that
+        something is; None where it is nothing of that."""
+        words = str(said).lower()
+        for read in self.reads:
+            value, what = values.get(read.name), f"{self.formula}: the value of {read.name!r} is"
+            if not isinstance(value, Tensor):
+                continue
+            if value.is_meta:
+                return ValuesError(
+                    f"{what} on the meta device, where tensors have shapes but no numbers.\nPass it on a real one."
+                )
+            if value.layout is not torch.strided:
+                kind = "torch.compile takes" if graph else "densities are of"
+                return ValuesError(f"{what} sparse ({value.layout}), but {kind} dense tensors.\nWrite {read.name}.to_dense().")
+            if value.is_complex() and "complex" in words:
+                return ValuesError(
+                    f"{what} complex ({value.dtype}), but densities are of real numbers.\n"
+                    f"Pass its parts: torch.view_as_real({read.name})."
+                )
+            if value.dtype is torch.bool and "bool" in words:
+                return ValuesError(
+                    f"{what} boolean (torch.bool), but it is computed with as a number.\nWrite {read.name}.float()."
+                )
+        return None
 
     def explain(self, error: ProbflowError, values: Mapping[str, Any]) -> ProbflowError:
         """NaN parameters usually come from NaN data, and a draw has the dtype of what it was drawn from: say so where it is true."""

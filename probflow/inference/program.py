@@ -145,7 +145,7 @@ class Program(PartOfPlan):
         slots = self.inputs.load(values)
         try:
             self._run(slots, values)
-        except (ProbflowError, RuntimeError) as error:
+        except (ProbflowError, RuntimeError, TypeError) as error:
             self._fail(error, values)
         return slots
 
@@ -185,14 +185,22 @@ class Program(PartOfPlan):
         if isinstance(error, ProbflowError):
             raise self.inputs.explain(error, values) from error.__cause__
         if not isinstance(error, torch.OutOfMemoryError):
+            found = None if compiling() else self.inputs.unfit(values, error)
+            if found is not None:
+                raise found from error
             self._look_closer(values)  # torch's words, where the checks that were left out have better ones
         raise error
 
     def _look_closer(self, values: Mapping[str, Any]) -> None:
         """The result is not finite: run again with every check on, so that a NaN parameter is named where it arises; also inside
         a network of another loss, whose result need not show it."""
+        slots = self.inputs.load(values)
         with torch.no_grad(), strict():
-            self._execute(self.inputs.load(values))
+            self._execute(slots)
+        result = slots[self.outputs[""]]
+        found = self.inputs.unfit(values, result.dtype) if isinstance(result, Tensor) and result.is_complex() else None
+        if found is not None:
+            raise found
 
     def trace(self, values: Mapping[str, Any]) -> list[Any]:
         """The bare program, for ``torch.compile``."""
