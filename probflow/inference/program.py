@@ -111,13 +111,15 @@ class Program(PartOfPlan):
 
         Every step of a training loop comes here, so little is called on the way to its specialised program.
         """
-        known, missed = self._special.known, None
+        known, done = self._special.known, None
         if known and known[0].alone == self._alone and not compiling():
             program = known[0]
             try:
                 found = program.run(values)
                 if found.__class__ is Tensor and not _all_finite(found):
                     self._look_closer(values)
+            except TooManyStates:
+                return None
             except (ProbflowError, RuntimeError, TypeError, ValueError) as error:
                 self._fail(error, values)
             if found.__class__ is Tensor:
@@ -125,17 +127,17 @@ class Program(PartOfPlan):
                 if self._batched and not (found.dim() and found.shape[-1] == program.rows[self._batch]):
                     return found.expand(*found.shape[:-1], program.rows[self._batch])
                 return found
-            missed = None if found is None else (program, found)
+            done = None if found is None else (program, found)
         try:
-            return self.value(self.run(values, missed))
+            return self.value(self.run(values, done))
         except TooManyStates:
             return None
 
-    def run(self, values: Mapping[str, Any], missed: tuple[Specialised, tuple[Any, ...]] | None = None) -> list[Any]:
-        """All slots after running; those not needed for an output are empty.  `missed` is a specialised program that has run as far
-        as a guard that failed, and what it handed over there."""
+    def run(self, values: Mapping[str, Any], done: tuple[Specialised, Any] | None = None) -> list[Any]:
+        """All slots after running; those not needed for an output are empty.  `done` is a specialised program that has run, and
+        what it returned: its result, or what it handed over where a guard failed."""
         try:
-            slots = self._special(values) if missed is None else self._special.go_on(missed[0], *missed[1])
+            slots = self._special(values) if done is None else self._special.slots_of(*done)
             if slots is not None:
                 if not _finite(slots[self.outputs[""]]):
                     self._look_closer(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,10 @@ def data(size: int) -> dict[str, Any]:
         return batch(size)
 
 
+class Marked(Tensor):
+    """A tensor of a class of its own."""
+
+
 def warm(loss: Loss, values: dict[str, Any], runs: int = specialist.RUNS) -> list[Any]:
     """The programs made for these values."""
     for _ in range(runs):
@@ -50,7 +55,8 @@ def warm(loss: Loss, values: dict[str, Any], runs: int = specialist.RUNS) -> lis
 @pytest.fixture
 def general(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """A switch to the general program."""
-    yield lambda: monkeypatch.setattr(specialist.Specialist, "__call__", lambda self, values: None)
+    none = property(lambda self: [], lambda self, known: None)
+    yield lambda: monkeypatch.setattr(specialist.Specialist, "known", none, raising=False)
 
 
 def outcome(loss: Loss, values: dict[str, Any], seed: int) -> list[Tensor]:
@@ -307,6 +313,39 @@ def test_a_program_that_never_fits_is_given_up() -> None:
     net.change = "one row"
     known = warm(loss, values, specialist.PATIENCE + specialist.RUNS)
     assert all(program.misses == 0 for program in known)  # of the new one "q(z|x)" is called as in the general program
+
+
+def test_too_many_states_behind_no_guard() -> None:
+    """What a network returns in a dict of another kind is taken by the general call: nothing says before that there are more."""
+    torch.manual_seed(0)
+    coins = [D]
+    q = pf.Bernoulli("q(y | x)", lambda x: OrderedDict(logits=x.sum(1, keepdim=True).expand(-1, coins[0])))
+    p = pf.Normal("p(x | y)", lambda y: {"loc": y[..., :D], "scale": torch.ones_like(y[..., :D])})
+    loss, values = E(q)[log(p)].mean(), {"x": torch.randn(5, D)}
+    assert warm(loss, values)
+    coins[0] = 20
+    assert bool(loss.eval(values).isfinite())
+    assert "draw" in {step.kind for step in program_for(loss, values).steps}
+
+
+@pytest.mark.parametrize("change", [lambda t: t.as_subclass(Marked), nn.Parameter], ids=["subclass", "Parameter"])
+def test_result_of_another_type(change: Callable[[Tensor], Any], general: Callable[[], None]) -> None:
+    torch.manual_seed(0)
+    changed = [False]
+
+    def f(z: Tensor) -> Any:
+        total = z.detach().square().sum(1)
+        return change(total) if changed[0] else total
+
+    loss, values = E(encoder())[pf.Function(f, ["z"], "f")], data(5)
+    assert warm(loss, values)
+    changed[0] = True
+    torch.manual_seed(1)
+    found = loss.eval(values)
+    general()
+    torch.manual_seed(1)
+    wanted = loss.eval(values)
+    assert type(found) is type(wanted) and torch.equal(found, wanted)
 
 
 def test_given_up_while_its_own_network_evaluates_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from probflow.checks import LENIENT, compiling
 from probflow.distributions.binders import FromNetwork
@@ -43,13 +43,17 @@ class Specialist:
             found = program.run(values)
             if found is None:
                 continue
-            if found.__class__ is tuple:
-                return self.go_on(program, *found)
-            program.misses = 0
-            if place:
+            if place and found.__class__ is not tuple:
                 self.known = [program, *self._without(program)]
-            return found if program.alone is None else self._slots(program, {program.alone: found})
+            return self.slots_of(program, found)
         return None
+
+    def slots_of(self, program: Specialised, found: Any) -> list[Any]:
+        """All kept slots, of what `program` has returned, which is not None."""
+        if found.__class__ is tuple:
+            return self._go_on(program, *found)
+        program.misses = 0
+        return cast("list[Any]", found) if program.alone is None else self._slots(program, {program.alone: found})
 
     def _slots(self, program: Specialised, results: Mapping[int, Any]) -> list[Any]:
         slots: list[Any] = [None] * self.size
@@ -61,7 +65,7 @@ class Specialist:
         """The others; `program` is perhaps gone already, as a network may evaluate the loss."""
         return [other for other in self.known if other is not program]
 
-    def go_on(self, program: Specialised, place: int, outputs: tuple[Any, ...], handed: tuple[Any, ...]) -> list[Any]:
+    def _go_on(self, program: Specialised, place: int, outputs: tuple[Any, ...], handed: tuple[Any, ...]) -> list[Any]:
         """The general program from a failed guard on; `outputs` holds what the network of its step has returned already."""
         program.misses += 1
         if program.misses >= PATIENCE:
