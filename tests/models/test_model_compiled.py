@@ -136,6 +136,23 @@ def test_the_update_of_adam_in_double_precision(kind: type[Adam], options: dict[
         assert_close(dict(state[ours]), dict(optimizers[0].state[theirs]), atol=0, rtol=1e-12)
 
 
+def test_weights_of_few_bits_decay_as_they_do_eagerly() -> None:
+    """The factor of the decay has more bits than the weights."""
+    torch.manual_seed(0)
+    reference, own = (nn.Parameter(torch.linspace(1, 4, 50, dtype=torch.bfloat16)) for _ in range(2))
+    optimizers = [AdamW([weight], lr=0.01, weight_decay=0.3) for weight in (reference, own)]
+    for optimizer, weight in zip(optimizers, (reference, own), strict=True):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+    group, state = optimizers[1].param_groups[0], optimizers[1].state[own]
+    columns = [[state[name]] for name in columns_of(optimizers[1], group)]
+    for _ in range(5):
+        optimizers[0].step()
+        with torch.no_grad():
+            UPDATES[AdamW](group, [own], [torch.zeros_like(own)], columns, torch.tensor(0.01, dtype=torch.float64))
+    assert torch.equal(own, reference)
+
+
 def test_another_optimizer_runs_by_itself() -> None:
     model = assert_same_training(divergence, optimizer=RMSprop)
     assert model.compiled.startswith("a graph of the loss")
