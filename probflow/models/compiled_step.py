@@ -96,7 +96,8 @@ class CompiledStep:
         kinds: list[Any] = [len(state)]
         for group in optimizer.param_groups:
             kinds.append(tuple([weight.requires_grad for weight in group["params"]]))
-            kinds.append(tuple([entry for name, entry in group.items() if name not in ("params", "lr", "initial_lr")]))
+            options = [entry for name, entry in group.items() if name not in ("params", "lr", "initial_lr")]
+            kinds.append(tuple([tuple(entry) if entry.__class__ is list else entry for entry in options]))
         if not torch.is_grad_enabled() or any(isinstance(v, Tensor) and v.requires_grad for v in values.values()):
             return None, None  # eager evaluation says what is wrong, or gives the data their gradients
         program = program_for(self.model.loss, values, with_terms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from operator import is_
 from typing import Any
 
@@ -80,7 +81,7 @@ class StepGraph:
             ready = [w for w in trained if all(isinstance(optimizer.state.get(w, {}).get(n), Tensor) for n in names)]
             if trained and not ready:
                 return None
-            rows.append(Row({k: v for k, v in group.items() if k not in ("params", "lr")}, ready, names))
+            rows.append(Row({k: _plain(v) for k, v in group.items() if k not in ("params", "lr")}, ready, names))
         if not any(row.weights for row in rows):  # eager evaluation says so
             return None
         step = _Step(edge, rows, UPDATES[type(optimizer)], clip)
@@ -91,6 +92,13 @@ class StepGraph:
         graph = StepGraph(edge, rows, compiled_function(run, options, known="state"))
         graph.fits(optimizer)
         return graph
+
+
+def _plain(option: Any) -> Any:
+    """An option with Python's own numbers: of numpy's the compiler would make tensors, and could not ask whether they are 0."""
+    if isinstance(option, (list, tuple)):
+        return tuple(map(_plain, option))
+    return float(option) if isinstance(option, Real) and not isinstance(option, int) else option
 
 
 class _Step(PartOfPlan):

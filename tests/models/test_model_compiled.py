@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from inference import compiled_registry as losses
@@ -80,6 +81,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "Adam with everything": {
         "optimizer": Adam,
         "optimizer_params": {"lr": 1e-2, "weight_decay": 0.1, "amsgrad": True, "maximize": True, "eps": 1e-3},
+    },
+    "Adam with options in a list, of numpy": {
+        "optimizer": Adam,
+        "optimizer_params": {"lr": 1e-2, "betas": [np.float64(0.8), np.float64(0.9)], "eps": np.float32(1e-6)},
     },
     "Adam without momentum": {"optimizer": Adam, "optimizer_params": {"lr": 1e-2, "betas": (0.0, 0.9)}},
     "AdamW": {"optimizer": AdamW, "optimizer_params": {"lr": 1e-2, "betas": (0.8, 0.9)}},
