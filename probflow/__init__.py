@@ -15,14 +15,27 @@ torch.Size([])
 
 from __future__ import annotations
 
-from probflow import data, distributions, errors, flows, graph, inference, losses, models, nn, testing, transforms, viz
+# Type checkers read no computed __all__: to them a name is public by "as", or by "import *".
+from typing import TYPE_CHECKING
+
+from probflow import data as data
+from probflow import distributions as distributions
+from probflow import errors as errors
+from probflow import flows as flows
+from probflow import graph as graph
+from probflow import inference as inference
+from probflow import losses as losses
+from probflow import models as models
+from probflow import nn as nn
+from probflow import testing as testing
+from probflow import transforms as transforms
+from probflow import viz as viz
 from probflow.distributions import *  # noqa: F403
-from probflow.distributions import __all__ as _distributions
-from probflow.inference import derive, gradient_report, importance
+from probflow.inference import derive as derive
+from probflow.inference import gradient_report as gradient_report
+from probflow.inference import importance as importance
 from probflow.losses import *  # noqa: F403
-from probflow.losses import __all__ as _losses
 from probflow.models import *  # noqa: F403
-from probflow.models import __all__ as _models
 from probflow.printing import did_you_mean
 
 __version__ = "0.1.0"
@@ -43,34 +56,34 @@ _ELSEWHERE = {
 }
 """Names of other libraries, in lower case."""
 
+if not TYPE_CHECKING:  # to them a module with __getattr__ has every name, a misspelled one too
 
-def __getattr__(name: str) -> object:
-    """Names that are not here: where they are, what is meant, or the closest one."""
-    for part in (flows, nn, transforms, viz, data, graph, losses, distributions, models, inference):
-        if not name.startswith("_") and name in part.__all__:
-            raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {part.__name__}.{name}.")
-    if name.lower() in _ELSEWHERE:
-        raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {_ELSEWHERE[name.lower()]}.")
-    raise AttributeError(f"module 'probflow' has no attribute {name!r}.{did_you_mean(name, __all__)}")
+    def __getattr__(name: str) -> object:
+        """Names that are not here: where they are, what is meant, or the closest one."""
+        for part in (flows, nn, transforms, viz, data, graph, losses, distributions, models, inference):
+            if not name.startswith("_") and name in part.__all__:
+                raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {part.__name__}.{name}.")
+        if name.lower() in _ELSEWHERE:
+            raise AttributeError(f"module 'probflow' has no attribute {name!r}: write {_ELSEWHERE[name.lower()]}.")
+        raise AttributeError(f"module 'probflow' has no attribute {name!r}.{did_you_mean(name, __all__)}")
 
-
-__all__ = [
-    *_distributions,
-    *_losses,
-    *_models,
-    "data",
-    "derive",
-    "distributions",
-    "errors",
-    "flows",
-    "gradient_report",
-    "graph",
-    "importance",
-    "inference",
-    "losses",
-    "models",
-    "nn",
-    "testing",
-    "transforms",
-    "viz",
-]
+    __all__ = [
+        *distributions.__all__,
+        *losses.__all__,
+        *models.__all__,
+        "data",
+        "derive",
+        "distributions",
+        "errors",
+        "flows",
+        "gradient_report",
+        "graph",
+        "importance",
+        "inference",
+        "losses",
+        "models",
+        "nn",
+        "testing",
+        "transforms",
+        "viz",
+    ]
