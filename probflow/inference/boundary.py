@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from probflow._typing import Shape, Values
+from probflow._typing import Inputs, Shape
 from probflow.checks import LENIENT, deferred
 from probflow.distributions.family import Family, FamilyBound
 from probflow.distributions.flow_bound import FlowBound
@@ -61,7 +61,7 @@ class Boundary(PartOfPlan):
         self._only = groups[0].reads[0] if plain else None
         """The one value of a loss of one."""
 
-    def inputs(self, values: Values, mark: bool = True) -> dict[str, Tensor]:
+    def inputs(self, values: Inputs, mark: bool = True) -> dict[str, Tensor]:
         """What the graph is given: `values` checked, the batch dimension marked as one that changes, numbers as tensors."""
         program, only = self.program, self._only
         if only is not None:
@@ -93,7 +93,7 @@ class Boundary(PartOfPlan):
                     torch._dynamo.maybe_mark_dynamic(given[read.name], read.lead)
         return given
 
-    def _prepare(self, given: dict[str, Any], values: Values) -> None:
+    def _prepare(self, given: dict[str, Any], values: Inputs) -> None:
         for entry in self.made:
             value = cast(Prepare, entry.prepare)(given[entry.name], entry.lead, entry.event, entry.label)
             if entry.alone:
@@ -101,7 +101,7 @@ class Boundary(PartOfPlan):
             if entry.domain is not None:
                 entry.domain.require(value, lambda offender: self._complain(values, offender))
 
-    def _complain(self, values: Values, offender: str) -> Exception:
+    def _complain(self, values: Inputs, offender: str) -> Exception:
         self.program._look_closer(values)
         return ProbflowError(f"{self.program.formula}: a value is outside the support: {offender}.")
 
@@ -116,12 +116,12 @@ class Boundary(PartOfPlan):
             fine = fine & holds(inputs[name].detach()).all()
         return *results, fine
 
-    def settle(self, fine: Tensor, values: Values) -> None:
+    def settle(self, fine: Tensor, values: Inputs) -> None:
         """The explanation, where the last of the graph's answers is no."""
         if not fine.item():
             self.explain(values)
 
-    def explain(self, values: Values) -> None:
+    def explain(self, values: Inputs) -> None:
         """Run eagerly with every check on: raises what is wrong, if anything is."""
         try:
             self.program._look_closer(values)
@@ -131,7 +131,7 @@ class Boundary(PartOfPlan):
             _of_a_kind(self.program.inputs.unfit(values, error), error)
             raise
 
-    def blame(self, values: Values) -> None:
+    def blame(self, values: Inputs) -> None:
         """As `explain`, with the random state put back where nothing is wrong with the values."""
         with torch.random.fork_rng([value.device for value in values.values() if isinstance(value, Tensor) and value.is_cuda]):
             self.explain(values)
@@ -143,7 +143,7 @@ def _of_a_kind(found: ValuesError | None, error: Exception | None) -> None:
         raise found from error
 
 
-def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
+def boundary(loss: Loss, values: Inputs, with_terms: bool = False) -> Boundary:
     """Plans `loss` for values like these, after one run without gradient that finds out what only networks know."""
     if not isinstance(values, Mapping):
         check_mapping(values, str(loss), loss.input_var)
@@ -160,7 +160,7 @@ def boundary(loss: Loss, values: Values, with_terms: bool = False) -> Boundary:
             raise
 
 
-def _watched(program: Program, values: Values, parts: Sequence[nn.Module]) -> list[Watched]:
+def _watched(program: Program, values: Inputs, parts: Sequence[nn.Module]) -> list[Watched]:
     """What is checked on the values from outside, seen in a run whose random numbers and statistics are put back."""
     devices = sorted({v.device.index or 0 for v in values.values() if isinstance(v, Tensor) and v.is_cuda})
     names = {read.slot: read.name for read in program.reads}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.distributions.values import check_mapping
 from probflow.errors import ArgumentError, MissingDependency
 from probflow.inference.boundary import Boundary, boundary
@@ -118,11 +118,11 @@ class CompiledLoss:
         self._mark = "dynamic" not in self.options
         self._made: dict[Program, tuple[Boundary, Callable[..., Any]]] = {}
 
-    def __call__(self, values: Values | None = None) -> Tensor:
+    def __call__(self, values: Inputs | None = None) -> Tensor:
         """The value of the loss."""
         return self._run({} if values is None else values, False)[0][0]
 
-    def eval(self, values: Values | None = None, return_dict: bool = False) -> Tensor:
+    def eval(self, values: Inputs | None = None, return_dict: bool = False) -> Tensor:
         """As ``loss.eval``: the same as calling it.  The graph does not give its samples."""
         if return_dict:
             raise ArgumentError(
@@ -130,17 +130,17 @@ class CompiledLoss:
             )
         return self(values)
 
-    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+    def terms(self, values: Inputs | None = None) -> dict[str, Tensor]:
         """As ``loss.terms``: every printed term with its value, all from one evaluation."""
         (_, *rest), edge = self._run({} if values is None else values, True)
         return dict(zip(edge.names, rest, strict=True))
 
-    def value_and_terms(self, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
+    def value_and_terms(self, values: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The value with its gradient, and every printed term detached, from one evaluation."""
         (value, *rest), edge = self._run(values, True)
         return value, {name: term.detach() for name, term in zip(edge.names, rest, strict=True)}
 
-    def _run(self, values: Values, with_terms: bool) -> tuple[tuple[Tensor, ...], Boundary]:
+    def _run(self, values: Inputs, with_terms: bool) -> tuple[tuple[Tensor, ...], Boundary]:
         if values.__class__ is not dict and not isinstance(values, Mapping):
             check_mapping(values, str(self.loss), self.loss.input_var)
         made = self._made.get(program_for(self.loss, values, with_terms))
@@ -159,7 +159,7 @@ class CompiledLoss:
         edge.settle(result[-1], values)
         return result[:-1], edge
 
-    def _make(self, values: Values, with_terms: bool) -> tuple[Boundary, Callable[..., Any]]:
+    def _make(self, values: Inputs, with_terms: bool) -> tuple[Boundary, Callable[..., Any]]:
         edge = boundary(self.loss, values, with_terms)
         on_cpu = _on_cpu(values, self.loss)
         require_compiler(self.options, "loss.compile", on_cpu)
@@ -171,13 +171,13 @@ class CompiledLoss:
         return f"{self.loss}, compiled"
 
 
-def failed(edge: Boundary, values: Values, error: RuntimeError) -> NoReturn:
+def failed(edge: Boundary, values: Inputs, error: RuntimeError) -> NoReturn:
     """The error that eager evaluation gives for these values, else the compiler's own."""
     edge.blame(values)
     raise error
 
 
-def _on_cpu(values: Values, loss: Loss) -> bool:
+def _on_cpu(values: Inputs, loss: Loss) -> bool:
     tensors = [v for v in values.values() if isinstance(v, Tensor) and v.dim()] or list(loss.parameters())[:1]
     return all(tensor.is_cpu for tensor in tensors)
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.distributions import Distribution, Samples
 from probflow.distributions.values import check_mapping
 from probflow.inference.axes import Slot
@@ -149,7 +149,7 @@ def _term(whole: Reduce | None, term: Loss, planner: Planner, env: Env) -> Slot:
     )
 
 
-def _run(loss: Loss, values: Values, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:
+def _run(loss: Loss, values: Inputs, with_terms: bool = False, keep_draws: bool = False) -> tuple[Program, list[Any]]:
     if values.__class__ is not dict and not isinstance(values, Mapping):
         check_mapping(values, str(loss), loss.input_var)
     while True:
@@ -169,14 +169,14 @@ def _plan_anew(loss: Loss, found: TooManyStates) -> None:
 
 
 @evaluation.evaluate.register
-def evaluate(loss: Loss, values: Values, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
+def evaluate(loss: Loss, values: Inputs, return_dict: bool = False) -> Tensor | tuple[Tensor, Samples]:
     """The value of `loss`; with `return_dict` also the samples drawn."""
     program, slots = _run(loss, values, keep_draws=return_dict)
     value = program.value(slots)
     return (value, program.samples(slots)) if return_dict else value
 
 
-def value_and_terms(loss: Loss, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
+def value_and_terms(loss: Loss, values: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
     """The value with its gradient, and every printed term detached, from one evaluation.
 
     >>> import torch
@@ -193,14 +193,14 @@ def value_and_terms(loss: Loss, values: Values) -> tuple[Tensor, dict[str, Tenso
 
 
 @evaluation.terms.register
-def terms(loss: Loss, values: Values) -> dict[str, Tensor]:
+def terms(loss: Loss, values: Inputs) -> dict[str, Tensor]:
     """Every printed term with its value."""
     program, slots = _run(loss, values, with_terms=True)
     return {name: program.value(slots, name) for name in program.outputs if name}
 
 
 @evaluation.plan.register
-def plan(loss: Loss, values: Values | None = None) -> Program:
+def plan(loss: Loss, values: Inputs | None = None) -> Program:
     """The program that computes `loss`; with example values also the shapes."""
     if values is None:
         return program_for(loss)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.errors import LossError
 from probflow.losses.free import coefficients, is_scalar
 from probflow.losses.labels import Labels
@@ -73,7 +73,7 @@ class GradientReport:
     __repr__ = __str__
 
 
-def gradient_report(loss: Loss, values: Values | None = None, draws: int = 100) -> GradientReport:
+def gradient_report(loss: Loss, values: Inputs | None = None, draws: int = 100) -> GradientReport:
     """The signal-to-noise ratio of the gradient of `loss` at `values`, for the weights of every distribution in it.
 
     The loss is evaluated `draws` times on the same batch; the ratio is the norm of the mean gradient over the root of its total

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.inference.evaluate import program_for
 from probflow.losses import Loss, evaluation
 from probflow.losses.free import coefficients, modules
@@ -52,7 +52,7 @@ class LossModule(nn.Module):
         super().__setstate__(state)
         self._plan()  # a copy has networks of its own, and needs a program that runs them
 
-    def forward(self, values: Values) -> Tensor:
+    def forward(self, values: Inputs) -> Tensor:
         """The value of the loss."""
         if torch.compiler.is_compiling():
             return self._program.value(self._program.trace(values))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.inference.batch_groups import BatchGroup
 from probflow.inference.evaluate import program_for, shown_terms
 from probflow.inference.program import BATCH, Program
@@ -22,12 +22,12 @@ class TermRows:
     signs: tuple[int, ...]
     groups: tuple[tuple[BatchGroup, ...], ...]
 
-    def sizes(self, values: Values) -> tuple[int, ...]:
+    def sizes(self, values: Inputs) -> tuple[int, ...]:
         """The rows of each term; of a term of several batches, such as a product of two means, those of all."""
         return tuple(sum(_rows(group, values) for group in groups) for groups in self.groups)
 
 
-def term_rows(loss: Loss, values: Values) -> TermRows | None:
+def term_rows(loss: Loss, values: Inputs) -> TermRows | None:
     """Which batches the terms of `loss` are of; None where there is one batch.
 
     >>> import torch
@@ -62,7 +62,7 @@ def _below(program: Program) -> Mapping[int, frozenset[int]]:
     return below
 
 
-def _rows(group: BatchGroup, values: Values) -> int:
+def _rows(group: BatchGroup, values: Inputs) -> int:
     for read in group.reads:
         value = values.get(read.name)
         if not read.number and isinstance(value, Tensor) and value.dim() > read.lead:

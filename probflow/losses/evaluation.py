@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.errors import LossError
 
 
@@ -46,13 +46,18 @@ class PlansLike(Protocol):
 class CompiledLike(Protocol):
     """A loss as a compiled function of its values."""
 
-    def __call__(self, values: Values | None = None) -> Tensor: ...
-
-    def eval(self, values: Values | None = None) -> Tensor:
-        """The same."""
+    @property
+    def loss(self) -> Any:
+        """The loss it computes, which also gives its samples."""
         ...
 
-    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+    def __call__(self, values: Inputs | None = None) -> Tensor: ...
+
+    def eval(self, values: Inputs | None = None, return_dict: bool = False) -> Tensor:
+        """The same; samples come from ``loss``."""
+        ...
+
+    def terms(self, values: Inputs | None = None) -> dict[str, Tensor]:
         """Every printed term with its value."""
         ...
 
@@ -62,19 +67,19 @@ def _missing(loss: object) -> LossError:
 
 
 @singledispatch
-def evaluate(loss: object, values: Values, return_dict: bool = False) -> Any:
+def evaluate(loss: object, values: Inputs, return_dict: bool = False) -> Any:
     """The value of `loss`, with the samples drawn if asked."""
     raise _missing(loss)
 
 
 @singledispatch
-def terms(loss: object, values: Values) -> dict[str, Tensor]:
+def terms(loss: object, values: Inputs) -> dict[str, Tensor]:
     """Every printed term with its value."""
     raise _missing(loss)
 
 
 @singledispatch
-def plan(loss: object, values: Values | None = None) -> PlanLike:
+def plan(loss: object, values: Inputs | None = None) -> PlanLike:
     """The program that computes `loss`; with example values also the shapes."""
     raise _missing(loss)
 

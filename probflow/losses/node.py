@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, o
 
 from torch import Tensor, nn
 
-from probflow._typing import Names, Values
+from probflow._typing import Inputs, Names
 from probflow.distributions import Samples
 from probflow.errors import LossError
 from probflow.losses import evaluation, mistakes
@@ -278,16 +278,16 @@ class Loss:
     # ------------------------------------------------------------------ evaluation, provided by probflow.inference
 
     @overload
-    def eval(self, values: Values | None = None, return_dict: Literal[False] = False) -> Tensor: ...
+    def eval(self, values: Inputs | None = None, return_dict: Literal[False] = False) -> Tensor: ...
 
     @overload
-    def eval(self, values: Values | None, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
+    def eval(self, values: Inputs | None, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
 
     @overload
-    def eval(self, values: Values | None = None, *, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
+    def eval(self, values: Inputs | None = None, *, return_dict: Literal[True]) -> tuple[Tensor, Samples]: ...
 
     def eval(
-        self, values: Values | None = None, return_dict: bool = False, **named: NoReturn
+        self, values: Inputs | None = None, return_dict: bool = False, **named: NoReturn
     ) -> Tensor | tuple[Tensor, Samples]:
         """Its value: shape (batch,), or () after ``.mean()`` or ``.sum()``; with `return_dict` also the samples drawn."""
         if named:
@@ -305,17 +305,17 @@ class Loss:
             f"{self} is an expression, not a value.\nWrite loss.eval(values).backward(), or Model(loss).train(values)."
         )
 
-    def __call__(self, values: Values | None = None, *more: NoReturn, **named: NoReturn) -> Tensor:
+    def __call__(self, values: Inputs | None = None, *more: NoReturn, **named: NoReturn) -> Tensor:
         """Short for :meth:`eval`."""
         if more or named:
             mistakes.not_a_dict(self, named)
         return self.eval(values)
 
-    def terms(self, values: Values | None = None) -> dict[str, Tensor]:
+    def terms(self, values: Inputs | None = None) -> dict[str, Tensor]:
         """Every printed term with its value, all from one evaluation."""
         return evaluation.terms(self, {} if values is None else values)
 
-    def plan(self, values: Values | None = None) -> PlanLike:
+    def plan(self, values: Inputs | None = None) -> PlanLike:
         """What will be computed, op by op: ``print(loss.plan())``.
 
         With example `values` every op's result is shown with its shape: one run without gradient, random state put back.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.errors import ArgumentError
 from probflow.inference.boundary import Boundary, boundary
 from probflow.inference.compiled import (
@@ -74,7 +74,7 @@ class CompiledStep:
         kind = f"fused {name}" if self.model.optimizer.defaults.get("fused") else name
         return f"a graph of the loss and one of its gradient; {kind} runs by itself: {self.reason}"
 
-    def __call__(self, values: Values, with_terms: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, values: Inputs, with_terms: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """One step: the loss before it and, if asked, its terms, all without graph."""
         self.model._train_mode()
         if self.reason is None:
@@ -89,7 +89,7 @@ class CompiledStep:
 
     # ------------------------------------------------------------------ in one graph
 
-    def _graph(self, values: Values, with_terms: bool) -> tuple[Any, StepGraph | None]:
+    def _graph(self, values: Inputs, with_terms: bool) -> tuple[Any, StepGraph | None]:
         """The graph for a step of this kind; None for the first one, which is eager."""
         optimizer = self.model.optimizer
         state = optimizer.state
@@ -122,7 +122,7 @@ class CompiledStep:
                     weight.grad = None  # the graph keeps gradients to itself
         return key, graph
 
-    def _run(self, graph: StepGraph, key: Any, values: Values) -> tuple[Tensor, dict[str, Tensor]] | None:
+    def _run(self, graph: StepGraph, key: Any, values: Inputs) -> tuple[Tensor, dict[str, Tensor]] | None:
         edge = graph.edge
         inputs = edge.inputs(values, "dynamic" not in self.options)
         try:
@@ -168,7 +168,7 @@ class CompiledStep:
 
     # ------------------------------------------------------------------ by parts
 
-    def _by_parts(self, values: Values, with_terms: bool, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _by_parts(self, values: Inputs, with_terms: bool, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, compiled or not, and then the optimizer."""
         terms: dict[str, Tensor] = {}
 

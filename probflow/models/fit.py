@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from probflow._typing import Names, Values
+from probflow._typing import Inputs, Names
 from probflow.errors import MissingVariable, ModelError
 from probflow.inference import value_and_terms
 from probflow.inference.term_rows import term_rows
@@ -79,7 +79,7 @@ def fit(
 
 
 def _epoch(
-    model: Model, batches: Iterable[Values], held_out: Iterable[Values] | None, epoch: int, shown: Progress
+    model: Model, batches: Iterable[Inputs], held_out: Iterable[Inputs] | None, epoch: int, shown: Progress
 ) -> dict[str, float]:
     """One pass over the data, one over the validation data, one step of the scheduler; gives the epoch's numbers."""
     start, rate = time.perf_counter(), learning_rate(model.optimizer)
@@ -96,7 +96,7 @@ def _epoch(
     return {**logs, "lr": rate, "seconds": time.perf_counter() - start}
 
 
-def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train: bool, shown: Progress) -> dict[str, float]:
+def _pass(model: Model, loss: Loss, batches: Iterable[Inputs], epoch: int, train: bool, shown: Progress) -> dict[str, float]:
     """The averages of a loss and its terms over all batches."""
     device = _device(model)
     kind, where = ("loss", f"epoch {epoch}") if train else ("test_loss", f"epoch {epoch}, validation")
@@ -116,7 +116,7 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
         else:
             averages.start_several(rows.sizes(batch), rows.signs)
 
-        def evaluate(batch: Values = batch) -> Tensor:
+        def evaluate(batch: Inputs = batch) -> Tensor:
             value, terms = value_and_terms(loss, batch)
             averages.add(value, terms)
             return value
@@ -136,7 +136,7 @@ def _pass(model: Model, loss: Loss, batches: Iterable[Values], epoch: int, train
     return {f"{name} (term)" if name in RESERVED and place else name: n for place, (name, n) in enumerate(result.items())}
 
 
-def _check_validation(needed: Names, batch: Values) -> None:
+def _check_validation(needed: Names, batch: Inputs) -> None:
     lacking = [name for name in needed if name not in batch]
     if lacking:
         raise MissingVariable(
@@ -175,7 +175,7 @@ def _add(model: Model, logs: Mapping[str, float], written: dict[str, float]) -> 
 # ---------------------------------------------------------------------- what is given to fit
 
 
-def _batches(data: object, what: str, epochs: int) -> Iterable[Values]:
+def _batches(data: object, what: str, epochs: int) -> Iterable[Inputs]:
     """`data` as something that can be iterated over once per epoch."""
     if isinstance(data, Mapping):
         return (data,)
@@ -191,7 +191,7 @@ def _batches(data: object, what: str, epochs: int) -> Iterable[Values]:
     return data  # type: ignore[return-value]
 
 
-def _length(batches: Iterable[Values]) -> int | None:
+def _length(batches: Iterable[Inputs]) -> int | None:
     """The number of batches, where it is known."""
     try:
         return len(batches) if isinstance(batches, Sized) else None
@@ -199,7 +199,7 @@ def _length(batches: Iterable[Values]) -> int | None:
         return None
 
 
-def _checked_batch(values: object, train: bool) -> Values:
+def _checked_batch(values: object, train: bool) -> Inputs:
     if isinstance(values, Mapping):
         return values
     what = "data" if train else "validation"
@@ -278,14 +278,14 @@ def _device(model: Model) -> torch.device | None:
     return places.pop() if len(places) == 1 else None
 
 
-def _moved(values: Values, device: torch.device | None) -> Values:
+def _moved(values: Inputs, device: torch.device | None) -> Inputs:
     if device is None or all(not isinstance(v, Tensor) or v.device == device for v in values.values()):
         return values
     moved: dict[str, Any] = {n: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for n, v in values.items()}
     return moved
 
 
-def _size(values: Values, names: Iterable[str]) -> int:
+def _size(values: Inputs, names: Iterable[str]) -> int:
     """The batch size: that of the first variable of the loss that has a batch dimension."""
     for name in names:
         value = values.get(name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from probflow._typing import Values
+from probflow._typing import Inputs
 from probflow.distributions import Distribution
 from probflow.errors import ModelError
 from probflow.inference import value_and_terms
@@ -100,7 +100,7 @@ class Model:
 
     # ------------------------------------------------------------------ one step
 
-    def train(self, values: Values) -> Tensor:
+    def train(self, values: Inputs) -> Tensor:
         """One step of the optimizer on one batch; gives the loss before the step, without its graph.
 
         `values` has a tensor for each of ``loss.input_var``; other names are ignored. Networks are in training mode.
@@ -109,7 +109,7 @@ class Model:
             return self._compiled(values)[0]
         return self.step(partial(self.loss.eval, values))
 
-    def train_with_terms(self, values: Values) -> tuple[Tensor, dict[str, Tensor]]:
+    def train_with_terms(self, values: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """As `train`, with every printed term of the loss, from the same evaluation."""
         if self._compiled is not None:
             return self._compiled(values, with_terms=True)
@@ -127,7 +127,7 @@ class Model:
         """What ``compile=True`` put into graphs, in words; empty without it."""
         return "" if self._compiled is None else str(self._compiled)
 
-    def test(self, values: Values) -> Tensor:
+    def test(self, values: Inputs) -> Tensor:
         """The test loss of one batch, without gradient, with the networks in evaluation mode; their mode is restored."""
         with self.evaluating():
             return self.test_loss.eval(values)
