@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from inference.compiled_registry import BAD, LOSSES, D, Net, Z, batch, decoder, encoder, prior, vae
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -18,7 +19,6 @@ from probflow import KL, E, Loss, errors, log
 from probflow.checks import is_lenient
 from probflow.inference.evaluate import program_for
 from probflow.inference.special import specialist
-from tests.inference.compiled_registry import BAD, LOSSES, D, Net, Z, batch, decoder, encoder, prior, vae
 
 DIRECT = [
     "VAE",
