@@ -15,6 +15,7 @@ from torch.testing import assert_close
 import probflow as pf
 from probflow import ELBO, KL, E, Function, Loss, Parameter, log
 from probflow.errors import ShapeError
+from probflow.inference.compiled import CompiledLoss
 from probflow.inference.evaluate import program_for
 from probflow.inference.program import BATCH, Program
 from probflow.inference.term_rows import term_rows
@@ -79,9 +80,9 @@ def test_every_term_is_reduced_over_its_own_batch(sizes: tuple[int, int]) -> Non
     q, p = pf.Normal("q(w)", loc=1.0, scale=1.0, features_shape=2), prior("p(w)", 2)
     constant = KL(q, p)  # one number for all rows of every batch: 1
     loss = (a + constant).sum() - (b + 2 * constant + Parameter("beta")).sum()
-    values = {"x": torch.randn(sizes[0], 2), "y": torch.randn(sizes[1], 2), "beta": 10.0}
+    values: dict[str, Tensor | float] = {"x": torch.randn(sizes[0], 2), "y": torch.randn(sizes[1], 2), "beta": 10.0}
     found = loss.terms(values)
-    wanted = [a.eval(values).sum(), sizes[0], b.eval(values).sum(), 2 * sizes[1], 10 * sizes[1]]
+    wanted: list[Tensor | int] = [a.eval(values).sum(), sizes[0], b.eval(values).sum(), 2 * sizes[1], 10 * sizes[1]]
     assert_close(torch.stack(list(found.values())), torch.tensor([float(w) for w in wanted]))
     signs = torch.tensor([1.0, 1, -1, -1, -1])
     assert_close(loss.eval(values), (signs * torch.stack(list(found.values()))).sum())
@@ -304,6 +305,7 @@ def test_compiled_once_for_all_sizes() -> None:
     a, b, c = m2_terms()
     loss = a.mean() + b.mean() + Parameter("alpha") * c.mean()
     compiled = loss.compile(backend="eager")
+    assert isinstance(compiled, CompiledLoss)
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for sizes in ((4, 9), (5, 7), (8, 8), (9, 3)):
         values = rows(*sizes)

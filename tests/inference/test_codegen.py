@@ -274,10 +274,10 @@ def test_example_values_leave_no_trace() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout()).double()
     r = pf.Normal("q(z | x)", net_with_scale(net))
     torch.manual_seed(1)
-    before, mean = torch.get_rng_state(), net[1].running_mean.clone()
+    before, mean = torch.get_rng_state(), net.get_buffer("1.running_mean").clone()
     plan = KL(r, prior).plan({"x": X})
-    assert torch.equal(torch.get_rng_state(), before) and torch.equal(net[1].running_mean, mean)
-    assert int(net[1].num_batches_tracked) == 0
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(net.get_buffer("1.running_mean"), mean)
+    assert int(net.get_buffer("1.num_batches_tracked")) == 0
     assert "loc (5, 3), scale (5, 3)" in str(plan) and "x (5, 4)" in str(plan)
     assert "(5, 3)" not in str(KL(r, prior).plan())
 

@@ -206,7 +206,7 @@ def test_planning_leaves_random_numbers_and_statistics_alone() -> None:
     q = pf.Normal("q(z | x)", nn.Sequential(norm, Net(D, loc=Z, scale=Z)))
     compiled = (KL(q, prior()) - E(q)[log(decoder())]).mean().compile(backend="eager")
     compiled(batch(8))
-    assert int(norm.num_batches_tracked) == 1
+    assert int(norm.get_buffer("num_batches_tracked")) == 1
 
 
 def test_samples_as_values() -> None:

@@ -175,6 +175,7 @@ def test_the_elbo_from_log_p(vae) -> None:
     assert [step.relation for step in derivation.steps].count(">=") == 1
     assert str(derivation.result) == str(ELBO(p, q).simplify())
     assert "p^{(1)}" not in derivation.latex() and "#" not in str(derivation)
+    assert derivation.gap is not None
     with pytest.raises(NoDensity, match=r"true posterior.*(?s:.*)q of your own"):
         derivation.gap.eval({"x": torch.zeros(2, 1)})
 
@@ -192,6 +193,7 @@ def test_with_a_finite_latent_every_line_can_be_computed() -> None:
     for to in ("elbo", "jensen"):
         derivation = pf.derive(start, to=to, q=q)
         assert check_lines(derivation, given) == len(derivation.steps)
+        assert derivation.gap is not None
         total = mean_and_error(derivation.result + derivation.gap, given, 1)[0]
         assert abs(mean_and_error(start, given, 1)[0] - total) < 1e-5
 

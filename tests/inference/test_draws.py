@@ -252,7 +252,7 @@ def test_batch_norm_and_convolutions_see_one_batch_dimension() -> None:
     encoder = pf.Normal("q(z|x)", lambda x: {"loc": x[:, :2], "scale": torch.ones(len(x), 2)})
     for shape in ((), [3], [2, 3]):
         assert E(encoder, shape)[log(p)].eval({"x": x}).shape == (6,)
-    assert int(decoder.net[1].num_batches_tracked) == 3
+    assert int(decoder.get_buffer("net.1.num_batches_tracked")) == 3
 
 
 # ---------------------------------------------------------------------- nothing survives an evaluation

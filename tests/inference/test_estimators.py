@@ -179,7 +179,7 @@ def test_a_hierarchical_posterior_off_the_optimum(estimator: str) -> None:
     p, q, top, below = hierarchy()
     with torch.no_grad():
         top += 0.5
-        below.w += 0.3
+        below.w.add_(0.3)
     found = {}
     for name in ("pathwise", estimator):
         torch.manual_seed(0)
@@ -200,7 +200,7 @@ def test_sticking_the_landing_with_a_flow() -> None:
     q = pf.Flow(base, flow, "q(z)")
     with torch.no_grad():
         for weight in flow.parameters():
-            weight += 0.3
+            weight.add_(0.3)
     target = copy.deepcopy(q)
     for estimator, silent in (("stl", True), ("pathwise", False)):
         loss = E(q, [5], estimator=estimator)[log(target) - log(q)]
@@ -434,7 +434,7 @@ def test_one_choice_is_one_node() -> None:
     assert E(q, estimator=Score(baseline="none"))[z] is E(q, estimator=Score(baseline="none"))[z]
     assert E(q, estimator={"z": STL()})[z] is E(q, estimator=PerVariable(z="stl"))[z]
     assert E(q, estimator="score")[z] is not E(q)[z]
-    assert copy.deepcopy(E(q, estimator=Rebar(eta=0.5))[z]).estimator == Rebar(eta=0.5)  # type: ignore[attr-defined]
+    assert copy.deepcopy(E(q, estimator=Rebar(eta=0.5))[z]).estimator == Rebar(eta=0.5)
     assert isinstance(E(q, estimator="stl")[z], Expectation)
     assert str(E(q, estimator="stl")[z]) == "E_q(z|x)[z(z)]"
 
@@ -442,7 +442,7 @@ def test_one_choice_is_one_node() -> None:
 MISTAKES = {
     "has no estimator 'scroe'.*Did you mean 'score'": lambda q: E(q, estimator="scroe")[z],
     "Did you mean 'score'": lambda q: E(q, estimator="REINFORCE")[z],
-    "write Score()": lambda q: E(q, estimator=Score)[z],
+    "write Score()": lambda q: E(q, estimator=Score)[z],  # type: ignore[arg-type]
     "not 'w'": lambda q: E(q, estimator={"w": "score"})[z],
     "takes 'leave-one-out'": lambda q: E(q, estimator=Score(baseline="mean"))[z],
     r'Function\(b, \["x"\], "b"\)': lambda q: E(q, estimator=Score(baseline=nn.Linear(1, 1)))[z],  # type: ignore[arg-type]

@@ -148,6 +148,7 @@ def test_another_map_in_a_coupling_counts_at_once() -> None:
     loss, values = -log(flow).mean(), batch(flow)
     assert programs(loss, values)
     before = loss.eval(values).item()
+    assert isinstance(flow.transform, tr.Compose)
     for layer in flow.transform:
         layer.map = tr.AffineMap(bound=0.5)
     fresh = on(noise(), list(flow.transform))

@@ -27,6 +27,7 @@ def given_noise() -> Loss:
     """A VAE whose noise comes from outside: the same draws however the batch is cut."""
     net = pf.nn.MLP(D, [4], {"loc": Z, "scale": Z}, output={"scale": nn.functional.softplus})
     q, decode = pf.Normal("q(z | x)", net), decoder().network
+    assert isinstance(decode, nn.Module)
     p = pf.Bernoulli("p(x | e, y)", Noisy(net, decode))
     return (KL(q, prior()) - log(p)).mean()
 
@@ -80,7 +81,7 @@ def of_one(module: nn.Module) -> Callable[[dict[str, Tensor], dict[str, Tensor]]
 def test_gradients_per_example_add_up_to_that_of_the_batch(name: str) -> None:
     loss = BY_ROWS[name]()
     module, values = moved(loss), data(loss)
-    weights = dict(module.named_parameters())
+    weights: dict[str, Tensor] = dict(module.named_parameters())
     for _ in range(6):  # specialised programs are made after some runs
         wanted = torch.autograd.grad(module(values), list(weights.values()))
         each = vmap(grad(of_one(module)), in_dims=(None, 0))(weights, values)
@@ -120,13 +121,13 @@ def test_an_ensemble() -> None:
     for place, other in enumerate(others):
         with torch.no_grad():
             next(other.parameters()).add_(place)
-    weights, _ = stack_module_state(others)  # type: ignore[arg-type]
+    weights, _ = stack_module_state(others)
     values = batch(4)
     found = vmap(lambda w: functional_call(module, w, (values,)), randomness="same")(weights)
     assert found.shape == (3,) and len(set(found.tolist())) == 3
     one = KL(encoder(), prior()).mean().module()
     twins = [copy.deepcopy(one), one]
-    weights, _ = stack_module_state(twins)  # type: ignore[arg-type]
+    weights, _ = stack_module_state(twins)
     assert_close(vmap(lambda w: functional_call(one, w, ({"x": values["x"]},)))(weights), one(values).expand(2))
 
 
@@ -182,7 +183,7 @@ def test_forward_mode(name: str) -> None:
         torch.manual_seed(0)
         return functional_call(module, weights, ({},))
 
-    _, found = jvp(value, (weights,), ({key: torch.ones_like(weight) for key, weight in weights.items()},))
+    _, found, *_ = jvp(value, (weights,), ({key: torch.ones_like(weight) for key, weight in weights.items()},))
     wanted = sum((slope.sum() for slope in grad(value)(weights).values()), torch.zeros((), dtype=torch.float64))
     assert wanted.abs() > 1e-3
     assert_close(found, wanted)

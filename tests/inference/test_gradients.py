@@ -264,7 +264,7 @@ def test_a_plan_without_values_does_not_promise_a_sum_over_too_many_states() -> 
 
 def test_a_long_formula_does_not_push_the_notes_of_a_plan_out_of_sight() -> None:
     parts = [pf.Normal(f"q(z{i}|x)", loc="x", scale=1.0) for i in range(9)]
-    total = E(parts[0])[pf.log(parts[0])]
+    total: Loss = E(parts[0])[pf.log(parts[0])]
     for part in parts[1:]:
         total = total - E(part, [2])[pf.log(part)]
     lines = str(total.mean().plan()).splitlines()[1:]
@@ -411,7 +411,7 @@ def test_a_point_mass_is_left_out_of_what_is_asked_for(estimator: Any, renamed: 
     """y ~ Bernoulli(σ(a)), z = c y: E[z²] = c² σ(a)."""
     a, c = rows(A), rows(1.5)
     y = pf.Bernoulli("q(y|x)", lambda x: {"logits": a})
-    z_of_y = pf.Deterministic("q(z|y)", lambda y: c * y)
+    z_of_y: pf.Distribution = pf.Deterministic("q(z|y)", lambda y: c * y)
     if renamed:
         z_of_y = pf.Deterministic("q(h|y)", lambda y: c * y).replace_var(h="z")
     loss = E(y * z_of_y, estimator=estimator)[z**2]

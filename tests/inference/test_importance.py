@@ -227,11 +227,11 @@ def test_weights_get_no_gradient() -> None:
 P, Q, VALUES = gaussian_model, proposal, {"x": torch.zeros(3, 2)}
 MISTAKES = {
     "swapped": (lambda: pf.importance(Q(), P(), VALUES), ArgumentError, "x of p.x,z. is not a variable of q.*model comes first"),
-    "a loss": (lambda: pf.importance(log(P()), Q(), VALUES), ArgumentError, "two distributions, got a LogProb"),
+    "a loss": (lambda: pf.importance(log(P()), Q(), VALUES), ArgumentError, "two distributions, got a LogProb"),  # type: ignore[arg-type]
     "no value": (lambda: pf.importance(P(), Q()), MissingVariable, "needs a value for 'x'"),
-    "a tensor": (lambda: pf.importance(P(), Q(), VALUES["x"]), ValuesError, r"Write \{'x': \.\.\.\}"),
+    "a tensor": (lambda: pf.importance(P(), Q(), VALUES["x"]), ValuesError, r"Write \{'x': \.\.\.\}"),  # type: ignore[arg-type]
     "no samples": (lambda: pf.importance(P(), Q(), VALUES, samples=0), ArgumentError, "samples must be a positive integer, got 0"),
-    "a shape": (lambda: pf.importance(P(), Q(), VALUES, samples=[3]), ArgumentError, r"samples must be .*\[3\]"),
+    "a shape": (lambda: pf.importance(P(), Q(), VALUES, samples=[3]), ArgumentError, r"samples must be .*\[3\]"),  # type: ignore[arg-type]
     "no chunk": (lambda: pf.importance(P(), Q(), VALUES, chunk=0), ArgumentError, "chunk must be a positive integer, got 0"),
     "samples of x": (
         lambda: pf.importance(P(), Q(), pf.Samples({"x": torch.zeros(4, 3, 2)}, {"x": 1})), ArgumentError, "sample dimensions",

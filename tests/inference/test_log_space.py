@@ -66,7 +66,9 @@ def test_as_papers_write_it(name: str) -> None:
 def test_a_mixture_of_two_bounds() -> None:
     """log of the mean over two proposals with their own samples: the larger term decides, exp of neither is above 0."""
     m = Model()
-    loss = log(sum(E(q, sample_shape=[5])[Prob(m.joint) / Prob(q)] / 2 for q in (m.q, m.r)))
+    mixture = sum(E(q, sample_shape=[5])[Prob(m.joint) / Prob(q)] / 2 for q in (m.q, m.r))
+    assert isinstance(mixture, Loss)
+    loss = log(mixture)
     value, *gradient = m.value_and_gradient(loss)
     torch.manual_seed(1)
     log_weights = []

@@ -174,7 +174,8 @@ def test_moves_and_modes(x: dict[str, Tensor]) -> None:
     assert module({"x": x["x"].float()}).dtype == torch.float32
     module.double()
     assert module(x).dtype == torch.float64
-    assert not module.eval().loss.distributions[0].training  # type: ignore[union-attr]
+    inside = module.eval().loss
+    assert isinstance(inside, Loss) and not inside.distributions[0].training
 
 
 def test_it_trains(x: dict[str, Tensor]) -> None:

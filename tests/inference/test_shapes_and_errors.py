@@ -67,8 +67,8 @@ LOSSES: dict[str, Loss] = {
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("weight", ["number", "tensor", "rows"])
 def test_one_number_per_row(name: str, weight: str) -> None:
-    b = {"number": 0.5, "tensor": torch.tensor(0.5), "rows": torch.full((B,), 0.5)}[weight]
-    values = {"x": torch.randn(B, D), "beta": b}
+    numbers: dict[str, Tensor | float] = {"number": 0.5, "tensor": torch.tensor(0.5), "rows": torch.full((B,), 0.5)}
+    values = {"x": torch.randn(B, D), "beta": numbers[weight]}
     loss = LOSSES[name]
     assert loss.eval(values).shape == (B,)
     assert loss.mean().eval(values).shape == loss.sum().eval(values).shape == ()
@@ -78,7 +78,7 @@ def test_one_number_per_row(name: str, weight: str) -> None:
 @pytest.mark.parametrize("name", [n for n in LOSSES if n not in ("log",)])
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_other_batches(name: str, rows: int) -> None:
-    values = {"x": torch.randn(rows, D), "beta": 0.5}
+    values: dict[str, Tensor | float] = {"x": torch.randn(rows, D), "beta": 0.5}
     assert LOSSES[name].eval(values).shape == (rows,)
 
 
@@ -131,12 +131,12 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[ProbflowError], str]] = {
     "a missing variable": (lambda: VAE.eval({"y": X}), MissingVariable, "needs a value for 'x'"),
     "a missing parameter": (lambda: (beta * VAE).eval({"x": X}), MissingVariable, "'beta'"),
     "a near miss": (lambda: (beta * VAE).eval({"x": X, "betta": 1.0}), MissingVariable, "betta"),
-    "a tensor": (lambda: VAE.eval(X), ValuesError, "needs a dict"),
-    "a list": (lambda: VAE.eval([X]), ValuesError, "needs a dict"),
-    "an array": (lambda: VAE.eval({"x": np.zeros((B, D))}), ValuesError, "torch.from_numpy"),
+    "a tensor": (lambda: VAE.eval(X), ValuesError, "needs a dict"),  # type: ignore[call-overload]
+    "a list": (lambda: VAE.eval([X]), ValuesError, "needs a dict"),  # type: ignore[call-overload]
+    "an array": (lambda: VAE.eval({"x": np.zeros((B, D))}), ValuesError, "torch.from_numpy"),  # type: ignore[dict-item]
     "a number for a variable": (lambda: VAE.eval({"x": 1.0}), ValuesError, "must be a torch tensor"),
-    "None": (lambda: VAE.eval({"x": None}), ValuesError, "must be a torch tensor"),
-    "a string for a parameter": (lambda: (beta * VAE).eval({"x": X, "beta": "1"}), ValuesError, "number or a tensor"),
+    "None": (lambda: VAE.eval({"x": None}), ValuesError, "must be a torch tensor"),  # type: ignore[dict-item]
+    "a string for a parameter": (lambda: (beta * VAE).eval({"x": X, "beta": "1"}), ValuesError, "number or a tensor"),  # type: ignore[dict-item]
     "no batch": (lambda: VAE.eval({"x": torch.tensor(1.0)}), ShapeError, r"x\[None\]"),
     "different batches": (
         lambda: log(p).eval({"x": X, "z": torch.zeros(B + 1, D)}), ShapeError, "batch sizes differ",
@@ -206,7 +206,7 @@ def test_errors_leave_nothing_behind(name: str) -> None:
 
 
 def test_extra_names_are_fine() -> None:
-    assert VAE.eval({"x": X, "label": "seven", "index": 3}).shape == ()
+    assert VAE.eval({"x": X, "label": "seven", "index": 3}).shape == ()  # type: ignore[dict-item]
 
 
 def test_an_infinite_value_that_is_right_is_not_an_error() -> None:

@@ -146,7 +146,7 @@ SAME: dict[str, tuple[Loss, Loss]] = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_two_spellings(name: str) -> None:
-    values = {"x": X, "z": Z, "beta": 0.25}
+    values: dict[str, Tensor | float] = {"x": X, "z": Z, "beta": 0.25}
     results = []
     for loss in SAME[name]:
         torch.manual_seed(3)

@@ -251,38 +251,38 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "iteration": (lambda: list(lp), "not a sequence"),
     "unpacking": (lambda: (lambda a, b: a)(*lp), "not a sequence"),
     "float": (lambda: float(lp), "loss.eval"),
-    "torch.exp": (lambda: torch.exp(lp), "loss's own methods"),
-    "torch.mean": (lambda: torch.mean(lp), "loss's own methods"),
-    "torch.stack": (lambda: torch.stack([lp, lp]), "loss's own methods"),
-    "torch.add with alpha": (lambda: torch.add(lp, torch.tensor(1.0), alpha=2), "torch.add"),
+    "torch.exp": (lambda: torch.exp(lp), "loss's own methods"),  # type: ignore[arg-type]
+    "torch.mean": (lambda: torch.mean(lp), "loss's own methods"),  # type: ignore[call-overload]
+    "torch.stack": (lambda: torch.stack([lp, lp]), "loss's own methods"),  # type: ignore[list-item]
+    "torch.add with alpha": (lambda: torch.add(lp, torch.tensor(1.0), alpha=2), "torch.add"),  # type: ignore[call-overload]
     "plus a distribution": (lambda: lp + p, "is a distribution, not a loss"),
     "a distribution plus": (lambda: p + lp, "is a distribution, not a loss"),
     "a distribution times": (lambda: p * lp, "is a distribution, not a loss"),
     "a tensor of several elements": (lambda: torch.ones(3) * lp, r"shape \(3,\)"),
     "an array": (lambda: np.ones(3) * lp, "ndarray"),
     "a string": (lambda: lp * "a", "str"),
-    "None": (lambda: lp + None, "NoneType"),
+    "None": (lambda: lp + None, "NoneType"),  # type: ignore[operator]
     "True": (lambda: lp * True, "bool"),
     "by zero": (lambda: lp / 0, "divided by zero"),
     "KL of different variables": (lambda: KL(q, p), "same variables"),
-    "KL of a loss": (lambda: KL(lp, prior), "It is a loss already"),
-    "KL of a tensor": (lambda: KL(q, torch.zeros(1)), "takes a distribution, got a Tensor"),
+    "KL of a loss": (lambda: KL(lp, prior), "It is a loss already"),  # type: ignore[arg-type]
+    "KL of a tensor": (lambda: KL(q, torch.zeros(1)), "takes a distribution, got a Tensor"),  # type: ignore[arg-type]
     "cross entropy of different variables": (lambda: CrossEntropy(q, p), "same variables"),
     "ELBO swapped": (lambda: ELBO(q, p * prior), "swapped"),
     "ELBO of a foreign variable": (lambda: ELBO(p * prior, pf.Normal("q(w | x)", loc="x", scale=1.0)), "w of q"),
-    "E of a distribution": (lambda: E(q)[p], "write log"),
-    "E of two losses": (lambda: E(q)[lp, m], "tuple"),
-    "E over a loss": (lambda: E(lp), "takes a distribution"),
+    "E of a distribution": (lambda: E(q)[p], "write log"),  # type: ignore[index]
+    "E of two losses": (lambda: E(q)[lp, m], "tuple"),  # type: ignore[index]
+    "E over a loss": (lambda: E(lp), "takes a distribution"),  # type: ignore[arg-type]
     "unknown estimator": (lambda: E(q, estimator="reinforce")[lp], "enumerate, pathwise, score"),
     "no samples": (lambda: E(q, [0])[lp], "positive integers"),
-    "samples as a string": (lambda: E(q, "3")[lp], "integer or a list"),
-    "log of a tensor": (lambda: log(torch.ones(2)), "torch.log"),
-    "exp of a distribution": (lambda: exp(p), "exp takes a loss"),
+    "samples as a string": (lambda: E(q, "3")[lp], "integer or a list"),  # type: ignore[arg-type]
+    "log of a tensor": (lambda: log(torch.ones(2)), "torch.log"),  # type: ignore[call-overload]
+    "exp of a distribution": (lambda: exp(p), "exp takes a loss"),  # type: ignore[arg-type]
     "Min of one": (lambda: Min(lp), "two losses or more"),
     "clamp without limits": (lambda: lp.clamp(), "min or max"),
     "clamp upside down": (lambda: lp.clamp(2, 1), "larger"),
-    "a parameter without a name": (lambda: Parameter(0.5), "takes a name"),
-    "a function that is none": (lambda: Function(torch.ones(2), ["x"]), "callable"),
+    "a parameter without a name": (lambda: Parameter(0.5), "takes a name"),  # type: ignore[arg-type]
+    "a function that is none": (lambda: Function(torch.ones(2), ["x"]), "callable"),  # type: ignore[arg-type]
 }
 
 

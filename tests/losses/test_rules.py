@@ -12,6 +12,7 @@ from torch.testing import assert_close
 import probflow as pf
 from probflow import KL, CrossEntropy, E, Entropy, Expectation, log
 from probflow.losses import Loss, Prob
+from probflow.losses.arithmetic import Sum
 from probflow.losses.change_of_variables import LogDet, NoiseLogProb
 from probflow.losses.rules import RULES
 from probflow.transforms import Affine, UniformDequantise
@@ -40,7 +41,7 @@ class Model:
         self.xk = pf.Normal("p(x | k)", lambda k: {"loc": table(k), "scale": torch.ones_like(table(k))})
         self.flow = pf.Flow(pf.Normal("p(u)", loc=0.0, scale=1.0, features_shape=1), Affine(1), "p(x)")
         with torch.no_grad():
-            self.flow.transform.h.normal_()
+            self.flow.get_parameter("transform.h").normal_()
         noise = pf.Normal("p(u)", loc=1.5, scale=0.7, features_shape=1)
         self.rounded = pf.Flow(noise, UniformDequantise(4), "p(v)")
         self.f = pf.Function(lambda z1: z1.square().sum(1), ["z1"], "f")
@@ -196,7 +197,7 @@ def test_anywhere_looks_from_the_outside_in() -> None:
 def test_flow_terms() -> None:
     m = Model(0)
     new = RULES["change of variables"](log(m.flow))
-    assert new is not None and [type(t) for t in new.summands] == [NoiseLogProb, LogDet]
+    assert isinstance(new, Sum) and [type(t) for t in new.summands] == [NoiseLogProb, LogDet]
 
 
 def test_bounds_are_never_used_silently() -> None:

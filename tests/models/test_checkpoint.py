@@ -147,7 +147,12 @@ def test_a_file_is_replaced_whole(vae, tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(os, "fsync", lambda file: order.append("fsync"))
     replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+
+    def replaced(a, b):
+        order.append("replace")
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", replaced)
     model.save(path)
     assert order[:2] == ["fsync", "replace"] and path.read_bytes() != before
 
@@ -323,6 +328,17 @@ def test_resuming_counts_the_total(make, tmp_path):
     assert model.fit(first.values, 4, checkpoint=path, resume=True, progress=False)["loss"] == expected
 
 
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, place):
+        return self.rows[place]
+
+
 @pytest.mark.parametrize("kind", ["batches", "loader", "wrapped"])
 def test_the_data_s_generators_are_restored(make, tmp_path, kind):
     class Wrapped:
@@ -335,7 +351,7 @@ def test_the_data_s_generators_are_restored(make, tmp_path, kind):
     def data(x, seed):
         if kind == "loader":
             return torch.utils.data.DataLoader(
-                [{"x": row} for row in x], batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(seed)
+                Rows([{"x": row} for row in x]), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(seed)
             )
         batches = Batches({"x": x}, 8, seed=seed)
         return Wrapped(batches) if kind == "wrapped" else batches
@@ -354,7 +370,7 @@ def test_the_data_s_generators_are_restored(make, tmp_path, kind):
 
 def test_generators_are_found_once_each():
     generator = torch.Generator()
-    loader = torch.utils.data.DataLoader([1, 2], shuffle=True, generator=generator)
+    loader = torch.utils.data.DataLoader(Rows([1, 2]), shuffle=True, generator=generator)
     assert list(generators_of(loader, "data").values()) == [generator]
     assert generators_of([{"x": torch.zeros(1)}], "data") == generators_of(None, "data") == {}
     assert list(generators_of(Batches({"x": torch.zeros(2)}, 1), "data")) == ["data.generator"]

@@ -85,7 +85,7 @@ def test_validation_changes_no_weight_and_no_mode(make):
     for parts, validation in ((with_it, with_it.values), (without, None)):
         parts.q.network.trunk[2].p = 0.0
         torch.manual_seed(2)
-        seen = []
+        seen: list[tuple[bool, bool]] = []
         parts.q.network.register_forward_hook(
             lambda module, *_, seen=seen: seen.append((module.training, torch.is_grad_enabled()))
         )
@@ -112,7 +112,7 @@ def test_batches_are_moved_to_the_weights(vae):
     values = {"x": vae.x, "beta": 2.0}
     assert _moved(values, torch.device("cpu")) is values and _moved(values, None) is values
     moved = _moved(values, torch.device("meta"))
-    assert moved["x"].device.type == "meta" and moved["beta"] == 2.0
+    assert isinstance(moved["x"], torch.Tensor) and moved["x"].device.type == "meta" and moved["beta"] == 2.0
 
 
 def test_data_without_a_length(vae):
@@ -270,7 +270,7 @@ def test_keywords_of_other_libraries_are_told_where_they_go(vae, keywords, messa
 
 def test_a_tensor_for_the_epochs_is_not_printed(vae):
     with pytest.raises(ModelError, match=r"got a Tensor\.$"):
-        Model(vae.loss).fit(vae.values, torch.zeros(1000))
+        Model(vae.loss).fit(vae.values, torch.zeros(1000))  # type: ignore[arg-type]
 
 
 def test_a_batch_that_lacks_a_variable_says_so(vae):
@@ -336,9 +336,9 @@ def test_what_is_no_number_is_no_history(vae, name, value):
 
 def test_callbacks_that_cannot_be_called(vae):
     with pytest.raises(ModelError, match=r"must be a list of functions: callbacks=\[callback\]"):
-        Model(vae.loss).fit(vae.values, 1, callbacks=print)
+        Model(vae.loss).fit(vae.values, 1, callbacks=print)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="a str cannot be called"):
-        Model(vae.loss).fit(vae.values, 1, callbacks=["early stopping"])
+        Model(vae.loss).fit(vae.values, 1, callbacks=["early stopping"])  # type: ignore[list-item]
 
 
 # ---------------------------------------------------------------------- numbers that are not finite

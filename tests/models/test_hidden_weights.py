@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ FUNCTIONS = {
 }
 
 
-def loss_of(decoder: object) -> pf.Loss:
+def loss_of(decoder: Any) -> pf.Loss:
     q = pf.Normal("q(z | x)", pf.nn.MLP([3], [4], {"loc": 2, "scale": 2}, output={"scale": nn.functional.softplus}))
     prior = pf.Normal("p(z)", loc=0.0, scale=1.0, features_shape=2)
     return (KL(q, prior) - E(q)[log(pf.Bernoulli("p(x | z)", decoder))]).mean()
@@ -104,7 +105,7 @@ def test_a_weight_of_the_loss_comes_with_the_batches() -> None:
     seen: list[float] = []
 
     def anneal(model: Model, epoch: int, logs: object) -> None:
-        seen.append(batches.numbers["beta"])
+        seen.append(float(batches.numbers["beta"]))
         batches.numbers["beta"] = epoch / 2
 
     Model(loss).fit(batches, 3, callbacks=[anneal], progress=False)

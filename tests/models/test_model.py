@@ -5,6 +5,7 @@ import gc
 import warnings
 import weakref
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,8 @@ def test_the_same_loss_expression_by_hand_gives_bit_identical_weights(make):
 
 @pytest.mark.parametrize("clip", ["clip_grad_norm", "clip_grad_value"])
 def test_clipping_limits_the_gradient(vae, clip):
-    model = Model(vae.loss, optimizer=torch.optim.SGD, optimizer_params={"lr": 0.0}, **{clip: 1e-3})
+    limit: dict[str, Any] = {clip: 1e-3}
+    model = Model(vae.loss, optimizer=torch.optim.SGD, optimizer_params={"lr": 0.0}, **limit)
     model.train(vae.values)
     gradient = torch.cat([w.grad.flatten() for w in vae.loss.parameters()])
     size = gradient.norm() if clip == "clip_grad_norm" else gradient.abs().max()

@@ -135,7 +135,7 @@ def test_the_update_of_adam_in_double_precision(kind: type[Adam], options: dict[
         optimizers[0].step()
         with torch.no_grad():
             columns = [[state[weight][name] for weight in own] for name in names]
-            UPDATES[kind](group, own, found, columns, torch.tensor(0.1, dtype=torch.float64))
+            UPDATES[kind](group, list[Tensor](own), found, columns, torch.tensor(0.1, dtype=torch.float64))
     for ours, theirs in zip(own, reference, strict=True):
         assert_close(ours, theirs, atol=0, rtol=1e-12)
         assert_close(dict(state[ours]), dict(optimizers[0].state[theirs]), atol=0, rtol=1e-12)
@@ -175,7 +175,8 @@ def test_parameter_groups_and_schedulers_change_numbers_not_graphs() -> None:
         torch.manual_seed(0)
         loss = divergence()
         first, *rest = loss.parameters()
-        optimizer = Adam([{"params": [first], "lr": 0.1}, {"params": rest}], lr=1e-2)
+        groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.1}, {"params": rest}]
+        optimizer = Adam(groups, lr=1e-2)
         model = Model(loss, optimizer=optimizer, scheduler=partial(StepLR, step_size=1, gamma=0.5), compile=compile)
         for _ in range(5):
             model.train(losses.batch(8))

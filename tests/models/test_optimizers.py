@@ -105,9 +105,9 @@ def test_lbfgs_gets_its_closure():
     for _ in range(5):
         loss = model.train({"x": x})
     assert not loss.requires_grad
-    torch.testing.assert_close(p.loc.detach(), x.mean(0))
+    torch.testing.assert_close(p.get_parameter("loc").detach(), x.mean(0))
     with torch.no_grad():
-        p.loc.add_(1.0)
+        p.get_parameter("loc").add_(1.0)
     before = model.test({"x": x}).item()
     assert model.fit({"x": x}, 1, progress=False)["loss"] == [before]  # not an average over the optimizer's own trials
 
@@ -154,7 +154,7 @@ def test_plateaus_are_those_of_the_validation_loss_if_there_is_one(vae, validate
     seen = []
 
     class Spy(ReduceLROnPlateau):
-        def step(self, metrics, epoch=None):
+        def step(self, metrics, epoch=None):  # type: ignore[override]
             seen.append(metrics)
             super().step(metrics)
 
@@ -188,5 +188,5 @@ def test_the_density_is_maximised():
     model = Model((-log(p)).mean(), optimizer_params={"lr": 0.05})
     for _ in range(400):
         model.train({"x": x})
-    torch.testing.assert_close(p.loc.detach(), x.mean(0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(p.scale.detach(), x.std(0, unbiased=False), atol=1e-3, rtol=0)
+    torch.testing.assert_close(p.get_parameter("loc").detach(), x.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(p.get_parameter("scale").detach(), x.std(0, unbiased=False), atol=1e-3, rtol=0)

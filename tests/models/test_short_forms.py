@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -61,10 +62,10 @@ def test_vae_needs_the_latent_s_shape(vae):
         (lambda v: VAE(v.p, v.q, KL(v.q, v.prior)), "the arguments are swapped: the encoder comes first"),
         (lambda v: VAE(v.q, v.p.replace_var(z="u"), KL(v.q, v.prior)), r"the decoder p\(x\|u\) is not conditioned on z"),
         (lambda v: VAE(v.q, v.p, v.prior), "the regularizer must be a loss .* got a Normal. Write prior=..."),
-        (lambda v: VAE(v.q, v.p, "kl"), "the regularizer must be a loss .* got a str"),
+        (lambda v: VAE(v.q, v.p, "kl"), "the regularizer must be a loss .* got a str"),  # type: ignore[arg-type]
         (lambda v: VAE(v.q, v.p, KL(v.q, v.prior), features_shape=3), "give one of regularizer, prior and features_shape"),
         (lambda v: VAE(v.q.network, v.p), r"the encoder must be a distribution q\(z\|x\), got a Encoder"),
-        (lambda v: VAE(v.q, None), "the decoder must be a distribution"),
+        (lambda v: VAE(v.q, None), "the decoder must be a distribution"),  # type: ignore[arg-type]
     ],
 )
 def test_vaes_that_make_no_sense(vae, call, message):
@@ -73,7 +74,7 @@ def test_vaes_that_make_no_sense(vae, call, message):
 
 
 def test_options_are_handed_on(vae):
-    options = {
+    options: dict[str, Any] = {
         "optimizer": torch.optim.SGD,
         "optimizer_params": {"lr": 0.3},
         "clip_grad_norm": 2.0,
@@ -88,7 +89,7 @@ def test_options_are_handed_on(vae):
             type(model.optimizer) is torch.optim.SGD and model.clip_grad_norm == 2.0 and model.test_loss is options["test_loss"]
         )
     with pytest.raises(TypeError, match="optimiser"):
-        ML(vae.p, optimiser=torch.optim.SGD)
+        ML(vae.p, optimiser=torch.optim.SGD)  # type: ignore[call-arg]
 
 
 def test_vi_maximises_the_bound(vae):
@@ -129,4 +130,4 @@ def test_ml_minimises_the_negative_log_likelihood():
     x = {"x": torch.randn(5, 2)}
     torch.testing.assert_close(model.test(x), -p.log_prob(x).mean().detach())
     with pytest.raises(LossError, match="got a Tensor|got a str"):
-        ML("p")
+        ML("p")  # type: ignore[arg-type]
