@@ -105,10 +105,10 @@ class Case:
     pmf: bool = False
     average: Callable[[Tensor], Tensor] = lambda x: x.mean(0)
 
-    def tensors(self) -> Params:
+    def tensors(self) -> dict[str, Any]:
         return {name: torch.tensor(value, dtype=torch.get_default_dtype()) for name, value in self.params.items()}
 
-    def rows(self, batch: int, extra: tuple[int, ...] = ()) -> Params:
+    def rows(self, batch: int, extra: tuple[int, ...] = ()) -> dict[str, Any]:
         """Different parameters for each element: ``(batch, *extra, ...)``."""
         rows = {}
         for name, value in self.tensors().items():

@@ -64,7 +64,7 @@ def test_mistakes():
     with pytest.raises(ArgumentError, match="must be for x, z"):
         Data("p(x, z)", {"x": x, "y": y})
     with pytest.raises(ValuesError, match="torch tensor"):
-        Data(data={"x": [1.0, 2.0]})
+        Data(data={"x": [1.0, 2.0]})  # type: ignore[dict-item]
     with pytest.raises(NoDensity, match="point masses"):
         Data("p(x)", x).log_prob({"x": x})
     with pytest.raises(ShapeError, match="at least one"):

@@ -25,7 +25,7 @@ from probflow.errors import ArgumentError, NoClosedForm, ParameterError, ShapeEr
 N = 20_000
 
 
-@pytest.fixture(params=FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.fixture(params=FAMILIES.values(), ids=list(FAMILIES))
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
@@ -71,7 +71,7 @@ def test_log_prob_is_scipys(case: Case) -> None:
     for row in range(2):
         params = {name: value[row].numpy() if value[row].dim() else value[row].item() for name, value in rows.items()}
         theirs = case.scipy(**params)
-        formula = getattr(theirs, "logpmf", None) if case.pmf else theirs.logpdf
+        formula = theirs.logpmf if case.pmf else theirs.logpdf
         value = x[:, row].numpy()
         expected = [formula(v) for v in value] if case.make.family.event_rank else formula(value)
         assert_close(ours[:, row], torch.as_tensor(np.asarray(expected, dtype=np.float64)).reshape(50), rtol=1e-9, atol=1e-9)
@@ -136,16 +136,18 @@ def test_pathwise_gradient_is_the_gradient_of_the_integral(case: Case) -> None:
     repeated = {n: t.detach().expand(N, *t.shape).clone().requires_grad_() for n, t in leaves.items()}
     h(case.network(repeated).sample({"c": context(N)}, reparam=True)["x"]).sum().backward()
     for name, leaf in leaves.items():
-        assert leaf.grad is not None and repeated[name].grad is not None
+        own = repeated[name].grad
+        assert leaf.grad is not None and own is not None
         assert leaf.grad.abs().max() > 1e-4 or name == "df", "the test would pass with a gradient of zero"
-        estimate, exact = symmetric(repeated[name].grad, name), symmetric(leaf.grad, name)
+        estimate, exact = symmetric(own, name), symmetric(leaf.grad, name)
         error = estimate.std(0) / math.sqrt(N)
         assert ((estimate.mean(0) - exact).abs() <= 5 * error + 1e-6).all(), name
 
 
 def test_a_draw_carries_a_gradient_only_if_asked(case: Case) -> None:
     """Score-function estimators need draws that are constants; inside an evaluation gradients are on."""
-    bound = case.make("p(x)", **{n: nn.Parameter(t) for n, t in case.tensors().items()}).bind([], [])
+    leaves: dict[str, Any] = {n: nn.Parameter(t) for n, t in case.tensors().items()}
+    bound = case.make("p(x)", **leaves).bind([], [])
     (plain,), (pathwise,) = bound.draw((), 3, False), bound.draw((), 3, case.make.reparameterised)
     assert not plain.requires_grad and pathwise.requires_grad == case.make.reparameterised
 
@@ -213,10 +215,12 @@ def test_constants_network_and_names_agree(case: Case) -> None:
     x = constant.sample(batch_n=4)["x"]
     expected = constant.log_prob({"x": x}, sample_dims=0)
     assert_close(network.log_prob({"x": x, "c": context(4)}), expected)
-    named = case.make(f"p(x | {', '.join('the_' + n for n in params)})", **{n: "the_" + n for n in params})
+    names: dict[str, Any] = {n: "the_" + n for n in params}
+    named = case.make(f"p(x | {', '.join(names.values())})", **names)
     values = {"the_" + n: t.expand(4, *t.shape) for n, t in params.items()}
     assert_close(named.log_prob({"x": x, **values}), expected)
-    trained = case.make("p(x)", **{n: nn.Parameter(t) for n, t in params.items()})
+    leaves: dict[str, Any] = {n: nn.Parameter(t) for n, t in params.items()}
+    trained = case.make("p(x)", **leaves)
     assert_close(trained.log_prob({"x": x}, sample_dims=0), expected)
 
 
@@ -426,7 +430,7 @@ def test_exact_at_the_edge(
 ) -> None:
     """Saturated logits and certain probabilities: the value to rounding, and a gradient without NaN."""
     torch.set_default_dtype(dtype)
-    trained = {n: nn.Parameter(torch.tensor(v)) for n, v in params.items()}
+    trained: dict[str, Any] = {n: nn.Parameter(torch.tensor(v)) for n, v in params.items()}
     log_prob = make("p(x)", **trained).log_prob({"x": torch.tensor(value)[None]}, sample_dims=0)
     assert_close(log_prob, torch.tensor([expected]), rtol=1e-6 if dtype == torch.float32 else 1e-9, atol=1e-6)
     if math.isfinite(expected):
@@ -449,7 +453,8 @@ def test_extreme_draws_keep_a_density(make: type[Parametric]) -> None:
     extreme = {"temperature": 0.1, "logits": [80.0, -80.0, 0.0], "concentration1": 0.02, "concentration0": 0.02, "rate": 1.0}
     extreme["concentration"] = [0.02, 0.02, 0.02] if make is f.Dirichlet else 0.02
     names = [n for n in make.family.params if n in extreme]
-    p = make("p(x)", **{n: torch.tensor(extreme[n]) for n in names})
+    params: dict[str, Any] = {n: torch.tensor(extreme[n]) for n in names}
+    p = make("p(x)", **params)
     drawn = p.sample(batch_n=1000)
     assert p.log_prob(drawn).isfinite().all()
 
@@ -494,7 +499,8 @@ def test_draws_of_continuous_bernoulli_are_smooth_across_the_series() -> None:
 @pytest.mark.parametrize("make", [f.Categorical, f.Multinomial])
 def test_probs_are_normalised(make: type[Parametric]) -> None:
     """float32 probabilities sum to 1 within rounding only; the family's sum to 1."""
-    p = make("p(y)", probs=torch.tensor([0.2, 0.8]) * 1.0005, **({"total_count": 1} if make is f.Multinomial else {}))
+    more: dict[str, Any] = {"total_count": 1} if make is f.Multinomial else {}
+    p = make("p(y)", probs=torch.tensor([0.2, 0.8]) * 1.0005, **more)
     assert_close(p.log_prob({"y": torch.eye(2)}).exp(), torch.tensor([0.2, 0.8]))
 
 
@@ -584,13 +590,22 @@ def test_mixture_of_three_channels_is_its_chain_rule() -> None:
     assert_close(p.log_prob({"x": x, "c": context(2)}), expected)
 
 
+def ones(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
 def test_mixture_needs_as_many_coefficients_as_pairs() -> None:
-    shapes = {"logits": (1, 1, 2), "loc": (3, 1, 1, 2), "scale": (3, 1, 1, 2), "coeffs": (2, 1, 1, 2)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "logits": (1, 1, 2),
+        "loc": (3, 1, 1, 2),
+        "scale": (3, 1, 1, 2),
+        "coeffs": (2, 1, 1, 2),
+    }
     with pytest.raises(ParameterError, match=r"coeffs must have C\(C-1\)/2 = 3 coefficients for 3 channels"):
-        f.DiscretizedLogisticMixture("p(x)", **{n: torch.ones(s) for n, s in shapes.items()})
+        f.DiscretizedLogisticMixture("p(x)", **ones(shapes))
     shapes.update(coeffs=(3, 1, 1, 2), scale=(3, 1, 1, 5))
     with pytest.raises(ParameterError, match="same number of components"):
-        f.DiscretizedLogisticMixture("p(x)", **{n: torch.ones(s) for n, s in shapes.items()})
+        f.DiscretizedLogisticMixture("p(x)", **ones(shapes))
 
 
 def test_an_angle_has_no_first_turn() -> None:

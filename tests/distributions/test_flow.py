@@ -6,6 +6,7 @@ import copy
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def base(width: int = 2, name: str = "p(z)") -> pf.Normal:
     return pf.Normal(name, loc=0.0, scale=1.0, features_shape=width)
 
 
-def plain(width: int = 2, **kwargs: object) -> pf.Flow:
+def plain(width: int = 2, **kwargs: Any) -> pf.Flow:
     layers = [Coupling(width, hidden=(16,)), Affine(width), Coupling(width, hidden=(16,), flip=True)]
     return shaken(pf.Flow(base(width), layers, "p(x)", **kwargs))
 
@@ -189,6 +190,7 @@ def test_product_rename_given_and_state_dict() -> None:
 def test_a_flow_of_a_flow() -> None:
     inner = plain()
     outer = shaken(pf.Flow(inner.replace_var(x="z"), [Coupling(2)], "p(x)"))
+    assert isinstance(inner.transform, Compose) and isinstance(outer.transform, Compose)
     together = pf.Flow(base(), Compose([*inner.transform, *outer.transform]), "p(x)")
     x = torch.randn(5, 2)
     assert_close(outer.log_prob({"x": x}), together.log_prob({"x": x}))
@@ -310,7 +312,7 @@ def test_gradients_of_a_flow_posterior_are_those_of_the_formula() -> None:
     v = torch.randn(6, 2, dtype=torch.float64)
     torch.manual_seed(3)
     (E(q)[log(q)] - E(q)[log(base())]).mean().eval({"v": v}).backward()
-    got = [p.grad.clone() for p in q.parameters()]
+    got = [p.grad.clone() for p in q.parameters() if p.grad is not None]
     for p in q.parameters():
         p.grad = None
     torch.manual_seed(3)
@@ -374,8 +376,8 @@ def test_temperature_scales_the_noise() -> None:
 
 ERRORS = {
     "two variables": (lambda: pf.Flow(base(), Affine(2), "p(x, y)"), ArgumentError, "exactly one variable"),
-    "not a transform": (lambda: pf.Flow(base(), nn.Linear(2, 2), "p(x)"), ArgumentError, "a Linear"),
-    "a class": (lambda: pf.Flow(base(), Sigmoid, "p(x)"), ArgumentError, r"Sigmoid\(\.\.\.\)"),
+    "not a transform": (lambda: pf.Flow(base(), nn.Linear(2, 2), "p(x)"), ArgumentError, "a Linear"),  # type: ignore[arg-type]
+    "a class": (lambda: pf.Flow(base(), Sigmoid, "p(x)"), ArgumentError, r"Sigmoid\(\.\.\.\)"),  # type: ignore[arg-type]
     "base is a product": (
         lambda: pf.Flow(base() * pf.Normal("p(w)", loc=0.0, scale=1.0, features_shape=2), Affine(2), "p(x)"),
         ArgumentError,
@@ -402,7 +404,7 @@ ERRORS = {
     "order of the chain": (lambda: Compose([Affine(2), Sigmoid().inv]), ArgumentError, r"layer 1 \(Sigmoid.inv\)"),
     "widths in the chain": (lambda: Compose([Affine(2), Affine(3)]), ShapeError, r"layer 1 \(Affine\)"),
     "contexts in the chain": (lambda: Compose([Affine(2, context=1), Affine(2, context=2)]), ShapeError, "different shapes"),
-    "memory": (lambda: Compose([Affine(2)], memory="none"), ArgumentError, "'store' or 'invert'"),
+    "memory": (lambda: Compose([Affine(2)], memory="none"), ArgumentError, "'store' or 'invert'"),  # type: ignore[arg-type]
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from probflow.distributions import Categorical, MixtureModel, Normal
+from probflow.distributions import Categorical, Distribution, Factor, MixtureModel, Normal
 from probflow.errors import ArgumentError, NoSampler, ShapeError, UnknownVariable, ValuesError
 from probflow.losses import log
 
@@ -34,7 +34,7 @@ def test_a_fixed_condition():
     values = {"x": torch.randn(4, 2), "z": torch.randn(4, 2)}
     assert_close(fixed.log_prob(values), p.log_prob({**values, "y": y}))
     assert_close(fixed.mean({"z": values["z"]}), p.mean({"z": values["z"], "y": y}))
-    assert fixed.kind is Normal.family
+    assert isinstance(fixed, Factor) and fixed.kind is Normal.family
 
 
 def test_one_fixed_row_serves_every_batch():
@@ -64,7 +64,8 @@ def test_an_observed_variable_leaves_a_likelihood():
     assert_close(observed.log_prob({"z": z, "y": y}), (p * prior()).log_prob({"x": x, "z": z, "y": y}))
     with pytest.raises(NoSampler, match="observed"):
         observed.sample({"y": y})
-    assert not p.given(x=x).normalised and p.given(x=x).kind is not Normal.family
+    conditioned = p.given(x=x)
+    assert isinstance(conditioned, Factor) and not conditioned.normalised and conditioned.kind is not Normal.family
 
 
 def test_an_observed_row_serves_samples():
@@ -116,7 +117,7 @@ def test_mistakes():
     with pytest.raises(ArgumentError, match="x, z, y"):
         p.given()
     with pytest.raises(ValuesError, match="torch tensor"):
-        p.given(y=3.0)
+        p.given(y=3.0)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"value\[None\]"):
         p.given(y=torch.tensor(3.0))
     with pytest.raises(ShapeError, match="z: 2, y: 3"):
@@ -142,7 +143,7 @@ def test_printed_with_what_is_given(names):
     assert fixed._repr_latex_() == f"${latex}$"
     assert str(log(fixed)) == f"log {text}" and log(fixed).latex() == rf"\log {latex}"
     assert fixed.var == tuple(n for n in ("x",) if n not in names)
-    step_by_step = Decoder()
+    step_by_step: Distribution = Decoder()
     for n in names:
         step_by_step = step_by_step.given({n: values[n]})
     assert sorted(str(step_by_step.statement)) == sorted(text)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from probflow.distributions import Normal
+from probflow.distributions import Joint, Normal
 from probflow.errors import CycleError, DuplicateVariable, LossError, MissingVariable, ShapeError, UnknownVariable
 
 
@@ -51,7 +51,8 @@ def test_the_statement_is_computed_from_the_factors():
 def test_math_prod_is_the_product_of_several():
     p, prior = chain()
     joint = math.prod([p, prior, Normal("p(y | x)", loc="x", scale=1.0)])
-    assert str(joint.statement) == "p(x,z,y)" and math.prod([prior]) is prior
+    assert isinstance(joint, Joint)
+    assert str(joint.statement) == "p(x,z,y)" and [math.prod([prior])] == [prior]
     for other in (2, 1.0, True, torch.tensor(1)):
         with pytest.raises(LossError, match="has no meaning"):
             other * prior

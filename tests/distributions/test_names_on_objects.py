@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ TAKEN = [
 FREE = ["loc", "scale", "network", "net", "q", "p", "x", "z", "encoder", "prior", "components", "logits", "hidden", "linear"]
 
 
-def subclass(attribute, layer, family=Normal):
+def subclass(attribute, layer, family: Any = Normal):
     class Mine(family):
         def __init__(self):
             super().__init__(var=["x"], cond_var=["z"], name="p")
@@ -109,7 +110,7 @@ def test_other_kinds_of_factors_too():
     class Function(Deterministic):
         def __init__(self):
             super().__init__("f(h | x)")
-            self.bind = nn.Linear(2, 2)
+            self.bind = nn.Linear(2, 2)  # type: ignore[method-assign]
 
         def forward(self, x):
             return x
@@ -144,4 +145,4 @@ def test_the_library_names_of_a_mixture_are_guarded():
 
     mixture = MixtureModel(parts, Categorical("p(z)", probs=torch.tensor([0.5, 0.5])))
     with pytest.raises(NameCollision):
-        mixture.distributions = nn.Linear(1, 1)
+        mixture.distributions = nn.Linear(1, 1)  # type: ignore[assignment, misc]

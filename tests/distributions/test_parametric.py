@@ -75,7 +75,7 @@ def test_a_class_or_a_number_for_a_network():
     with pytest.raises(ArgumentError, match="pass an instance"):
         Normal("p(v | x)", nn.Linear)
     with pytest.raises(ArgumentError, match=r"parameters have names: Normal\('p\(v \| x\)', loc=..., scale=...\)"):
-        Normal("p(v | x)", 3)
+        Normal("p(v | x)", 3)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- what a network may return
@@ -166,7 +166,7 @@ def test_numbers_tensors_and_parameters():
     assert [n for n, _ in trained.named_parameters()] == ["loc"]
     trained.log_prob({"v": torch.ones(4, 3)}).sum().backward()
     assert_close(trained.loc.grad, torch.full((3,), 4.0))
-    listed = Normal("p(v)", loc=[0.0, 1.0], scale=1.0)
+    listed = Normal("p(v)", loc=[0.0, 1.0], scale=1.0)  # type: ignore[arg-type]
     assert_close(listed.mean(), torch.tensor([[0.0, 1.0]]))
     assert listed.to(torch.float32).sample()["v"].dtype == torch.float32
 
@@ -202,15 +202,15 @@ def test_constants_of_different_shapes_broadcast_in_the_event_only():
         (lambda: Normal("p(v)", lco=0.0, scale=1.0), "no parameter 'lco'. Did you mean 'loc'"),
         (lambda: Normal("p(v)", loc=0.0, scale=-1.0), "scale must be positive"),
         (lambda: Normal("p(v)", loc=float("nan"), scale=1.0), "loc must be"),
-        (lambda: Normal("p(v)", loc=None, scale=1.0), "loc must be a number, a tensor"),
+        (lambda: Normal("p(v)", loc=None, scale=1.0), "loc must be a number, a tensor"),  # type: ignore[arg-type]
         (lambda: Normal("p(v)", loc=torch.zeros(3), scale=1.0, features_shape=[2]), r"shape \(3,\).*features_shape=\[2\]"),
         (lambda: Bernoulli("p(v)", probs=0.5, logits=0.0), "either probs or logits"),
         (lambda: Bernoulli("p(v)"), r"lacks probs \| logits"),
         (lambda: Bernoulli("p(v)", probs=1.5), "unit interval"),
         (lambda: Normal("p(v | x)", loc=0.0, scale=1.0), "nothing uses x"),
         (lambda: Normal("p(v, w)", loc=0.0, scale=1.0), "exactly one variable, got v, w"),
-        (lambda: Normal("p(v)", loc=0.0, scale=1.0, features_shape="3"), "features_shape"),
-        (lambda: Normal(nn.Linear(1, 1)), "first argument of Normal is its statement"),
+        (lambda: Normal("p(v)", loc=0.0, scale=1.0, features_shape="3"), "features_shape"),  # type: ignore[arg-type]
+        (lambda: Normal(nn.Linear(1, 1)), "first argument of Normal is its statement"),  # type: ignore[arg-type]
     ],
 )
 def test_mistakes_at_construction(make, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def test_batch_n():
     assert p.sample({"y": torch.randn(6, 3)}, batch_n=6)["z"].shape == (6, 2)
     with pytest.raises(ShapeError, match="batch_n=5.*batch 6"):
         p.sample({"y": torch.randn(6, 3)}, batch_n=5)
+    wrong: Any
     for wrong in (-1, 2.0, True, "3"):
         with pytest.raises(ArgumentError, match="batch_n"):
             z.sample(batch_n=wrong)

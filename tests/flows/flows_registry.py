@@ -42,7 +42,7 @@ class Entry:
 
 H = (16,)
 MASKED = ("conditioner.layers.0.weight", "conditioner.layers.2.weight")  # one feature depends on no other: all of it is masked
-TWO = {"y": (3,), "c": (2,)}
+TWO: dict[str, tuple[int, ...]] = {"y": (3,), "c": (2,)}
 FLOWS = {
     "NICE": Entry(lambda: flows.NICE("p(x)", features=2, hidden=H)),
     "RealNVP": Entry(lambda: flows.RealNVP("p(x)", features=2, layers=4, hidden=H)),

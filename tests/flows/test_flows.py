@@ -208,21 +208,21 @@ def test_bits_per_dim_of_pixels() -> None:
 
 ERRORS = {
     "no features": (lambda: pf.flows.RealNVP("p(x)"), ArgumentError, "how many features"),
-    "misspelt keyword": (lambda: pf.flows.MAF("p(x)", features=2, contxt=3), ArgumentError, "Did you mean 'context'"),
+    "misspelt keyword": (lambda: pf.flows.MAF("p(x)", features=2, contxt=3), ArgumentError, "Did you mean 'context'"),  # type: ignore[call-arg]
     "context not said": (lambda: pf.flows.RealNVP("p(x | y)", features=2), ArgumentError, "say how wide y is"),
     "context without a variable": (lambda: pf.flows.RealNVP("p(x)", features=2, context=3), ArgumentError, r'"p\(x \| y\)"'),
-    "hidden is a number": (lambda: pf.flows.RealNVP("p(x)", features=2, hidden=64), ArgumentError, r"hidden=\(64,\)"),
+    "hidden is a number": (lambda: pf.flows.RealNVP("p(x)", features=2, hidden=64), ArgumentError, r"hidden=\(64,\)"),  # type: ignore[arg-type]
     "one feature": (lambda: pf.flows.RealNVP("p(x)", features=1), ArgumentError, "nothing to split"),
     "odd images": (lambda: pf.flows.Glow("p(x)", shape=(1, 7, 7), levels=1), ShapeError, "multiples of 2"),
     "no shape": (lambda: pf.flows.Glow("p(x)"), ArgumentError, r"shape=\(channels, height, width\)"),
     "both": (lambda: pf.flows.RealNVP("p(x)", features=2, shape=(1, 4, 4)), ArgumentError, "not both"),
     "mixing": (lambda: pf.flows.NSF("p(x)", features=2, mixing="plu"), ArgumentError, "'lu'"),
     "layers": (lambda: pf.flows.NSF("p(x)", features=2, layers=-1), ArgumentError, "layers must be a number of layers"),
-    "half a layer": (lambda: pf.flows.Planar("p(x)", features=2, layers=2.5), ArgumentError, "an integer"),
+    "half a layer": (lambda: pf.flows.Planar("p(x)", features=2, layers=2.5), ArgumentError, "an integer"),  # type: ignore[arg-type]
     "steps": (lambda: pf.flows.Glow("p(x)", shape=(1, 8, 8), steps=-1), ArgumentError, "Glow: steps must be"),
-    "a float of features": (lambda: pf.flows.MAF("p(x)", features=4.0), ArgumentError, "positive integer"),
-    "a float of context": (lambda: pf.flows.MAF("p(x | y)", features=4, context=3.0), ArgumentError, "positive integer"),
-    "its own argument": (lambda: pf.flows.MAF("p(x)", features=4, layer=2), ArgumentError, "Did you mean 'layers'"),
+    "a float of features": (lambda: pf.flows.MAF("p(x)", features=4.0), ArgumentError, "positive integer"),  # type: ignore[arg-type]
+    "a float of context": (lambda: pf.flows.MAF("p(x | y)", features=4, context=3.0), ArgumentError, "positive integer"),  # type: ignore[arg-type]
+    "its own argument": (lambda: pf.flows.MAF("p(x)", features=4, layer=2), ArgumentError, "Did you mean 'layers'"),  # type: ignore[call-arg]
     "bits of vectors": (lambda: pf.flows.RealNVP("p(x)", features=4, bits=8), ArgumentError, "bits= is for images"),
     "layers of images": (
         lambda: pf.flows.RealNVP("p(x)", shape=(1, 8, 8), layers=4),
@@ -235,8 +235,8 @@ ERRORS = {
         ArgumentError,
         "Write: activation=nn.SiLU",
     ),
-    "an activation by function": (lambda: pf.flows.MAF("p(x)", features=4, activation=torch.relu), ArgumentError, "nn.ReLU"),
-    "an activation by name": (lambda: pf.flows.NICE("p(x)", features=4, activation="relu"), ArgumentError, "nn.ReLU"),
+    "an activation by function": (lambda: pf.flows.MAF("p(x)", features=4, activation=torch.relu), ArgumentError, "nn.ReLU"),  # type: ignore[arg-type]
+    "an activation by name": (lambda: pf.flows.NICE("p(x)", features=4, activation="relu"), ArgumentError, "nn.ReLU"),  # type: ignore[arg-type]
     "a discrete base": (
         lambda: pf.flows.MAF("p(x)", features=4, base=pf.Bernoulli("p(z)", probs=0.5, features_shape=4)),
         ArgumentError,

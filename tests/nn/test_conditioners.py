@@ -13,7 +13,7 @@ from probflow.nn.convolutional import ConvConditioner, ResidualConditioner
 
 def test_is_the_same_function_as_layers_that_write_over_nothing():
     net = DenseConditioner(3, (8, 8), 4, context=2)
-    nn.init.normal_(net.layers[-1].weight)  # zero at the start
+    nn.init.normal_(net.get_parameter("layers.4.weight"))  # zero at the start
     x, c = torch.randn(5, 3, requires_grad=True), torch.randn(5, 2, requires_grad=True)
     before = x.detach().clone(), c.detach().clone()
     joined = torch.cat([x, c], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ def plain(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return net.rest[3](net.rest[1](net.first.conv(x).relu()).relu())
     assert isinstance(net, ResidualConditioner)
     h = net.first.conv(x)
+    block: Any
     for block in net.blocks:
         h = h + block[3](block[1](h.relu()).relu())
     return net.last[1](h.relu())
@@ -70,7 +72,7 @@ def plain(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_is_the_same_function_whatever_the_order_in_memory(make, dtype):
-    near = {"rtol": 1e-3, "atol": 1e-2} if dtype == torch.float32 else {}
+    near: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-2} if dtype == torch.float32 else {}
     net = awake(make()).to(dtype)
     whole = torch.randn(3, 6, 5, 6, dtype=dtype, requires_grad=True)
     x = whole[:, :3]  # a view with rows far apart, as couplings pass it
@@ -130,9 +132,9 @@ def test_rows_are_independent_and_modes_agree(make):
 
 def test_glow_network_is_the_formula():
     net, x = awake(ConvConditioner(3, 8, 4)), torch.randn(2, 3, 5, 6)
-    middle, last = net.rest[1], net.rest[3]
-    assert [net.first.conv.kernel_size, middle.kernel_size, last.kernel_size] == [(3, 3), (1, 1), (3, 3)]
-    assert_close(net(x), last(middle(net.first.conv(x).relu()).relu()))
+    first, middle, last = (net.get_submodule(name) for name in ("first.conv", "rest.1", "rest.3"))
+    assert [first.kernel_size, middle.kernel_size, last.kernel_size] == [(3, 3), (1, 1), (3, 3)]
+    assert_close(net(x), last(middle(first(x).relu()).relu()))
 
 
 @pytest.mark.parametrize("hidden", [(8, 8), 0, True, 2.0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from probflow.nn.masked import MADE, MaskedLinear
 RING = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]) > 0
 
 
-def noisy(net: nn.Module) -> nn.Module:
+def noisy(net: MADE) -> MADE:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -31,10 +33,10 @@ def sees(net: MADE, x: Tensor, context: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize("hidden", [(), (1,), (2,), (3, 2), (2, 7), (5,), (64, 64), (13, 1, 9)])
 @pytest.mark.parametrize("context", [0, 3])
 @pytest.mark.parametrize("order", [None, "natural", "reverse", [3, 0, 5, 1, 2, 4]])
-def test_every_feature_sees_exactly_those_before_it(hidden: tuple[int, ...], context: int, order: object) -> None:
+def test_every_feature_sees_exactly_those_before_it(hidden: tuple[int, ...], context: int, order: Any) -> None:
     net = noisy(MADE(6, hidden, 2, context, order, activation=nn.Tanh))
-    place = {None: range(6), "natural": range(6), "reverse": range(5, -1, -1)}.get(order if not isinstance(order, list) else 0)
-    sequence = order if isinstance(order, list) else list(place)
+    place = {None: range(6), "natural": range(6), "reverse": range(5, -1, -1)}
+    sequence = order if isinstance(order, list) else list(place[order])
     expected = torch.zeros(6, 6, dtype=torch.bool)
     for k, feature in enumerate(sequence):
         expected[feature, sequence[:k]] = True
@@ -98,7 +100,7 @@ def test_a_masked_layer_ignores_what_it_masks() -> None:
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.PReLU, lambda: nn.Sequential(nn.ELU(), nn.Dropout(0.2))])
-def test_elementwise_activations_are_taken(activation: object) -> None:
+def test_elementwise_activations_are_taken(activation: Any) -> None:
     net = MADE(3, (8,), 1, activation=activation)
     assert net.training and all(module.training for module in net.modules())
 
@@ -121,7 +123,7 @@ def test_elementwise_activations_are_taken(activation: object) -> None:
         ({"activation": lambda: nn.LayerNorm(128)}, ArgumentError, "LayerNorm"),
     ],
 )
-def test_mistakes_are_named(arguments: dict[str, object], error: type[Exception], text: str) -> None:
+def test_mistakes_are_named(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         MADE(4, **arguments)
 

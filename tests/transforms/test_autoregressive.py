@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,12 +60,14 @@ layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 
 
 @layers
-def test_unit_by_unit_is_pass_by_pass(make: object) -> None:
+def test_unit_by_unit_is_pass_by_pass(make: Callable[[], Autoregressive]) -> None:
     layer = noisy(make())
+    assert layer.shape is not None
     z = torch.randn(11, *layer.shape)
     c = None if layer.context is None else torch.randn(11, 2)
     found = []
-    steps = [torch.tensor(own) for own in layer.conditioner.steps]
+    conditioner: Any = layer.conditioner
+    steps = [torch.tensor(own) for own in conditioner.steps]
     ways = (
         plain,
         lambda layer, z, c: layer.forward_and_logdet(z, c),
@@ -92,7 +97,7 @@ def test_second_derivatives_go_through_sampling() -> None:
 
 
 @pytest.mark.parametrize("order", ["natural", "reverse", [2, 0, 3, 1]])
-def test_the_jacobian_is_triangular_in_the_order(order: object) -> None:
+def test_the_jacobian_is_triangular_in_the_order(order: Any) -> None:
     layer = noisy(Autoregressive(4, hidden=(24, 24), order=order, activation=nn.Tanh), 1.0)
     sequence = {"natural": [0, 1, 2, 3], "reverse": [3, 2, 1, 0]}[order] if isinstance(order, str) else order
     for direction in (layer.forward, layer.inverse):
@@ -192,7 +197,8 @@ def test_two_mafs_of_a_gaussian_know_its_density() -> None:
     weight = torch.randn(3, 3).tril(-1)
     scale = torch.tensor([0.3, -0.2, 0.1])
     with torch.no_grad():
-        linear = layer.conditioner.layers[0]
+        conditioner: Any = layer.conditioner
+        linear = conditioner.layers[0]
         linear.weight.zero_()
         linear.weight[3:] = weight
         linear.bias[:3] = 2 * torch.atanh(scale / 2)
@@ -221,13 +227,13 @@ class Everything(nn.Module):
         (lambda: Autoregressive(3, conditioner=MADE(3, (8,), 1)), ShapeError, "out_per_feature=1.*expected.*out_per_feature=2"),
         (lambda: Autoregressive(3, order="reverse", conditioner=MADE(3, (8,), 2)), ArgumentError, "order of its own"),
         (lambda: Autoregressive(2, adjacency=torch.ones(2, 2) > 0), CycleError, "uses"),
-        (lambda: Autoregressive((3, 4, 4)), ArgumentError, "vectors"),
+        (lambda: Autoregressive((3, 4, 4)), ArgumentError, "vectors"),  # type: ignore[arg-type]
         (lambda: Autoregressive(0), ArgumentError, "positive"),
         (lambda: Autoregressive(3, "afine"), ArgumentError, "affine"),
-        (lambda: Autoregressive(3, hidden=16), ArgumentError, r"hidden=\(16,\)"),
+        (lambda: Autoregressive(3, hidden=16), ArgumentError, r"hidden=\(16,\)"),  # type: ignore[arg-type]
     ],
 )
-def test_mistakes_are_named(make: object, error: type[Exception], text: str) -> None:
+def test_mistakes_are_named(make: Callable[[], object], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         make()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from probflow.transforms.preprocess import LogitPreprocess, bits_per_dim
 from probflow.transforms.slice import Slice
 from probflow.transforms.squeeze import Squeeze
 
+T = TypeVar("T", bound=nn.Module)
 
-def shaken(module: nn.Module, spread: float = 0.3) -> nn.Module:
+
+def shaken(module: T, spread: float = 0.3) -> T:
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -88,7 +91,7 @@ def test_an_image_coupling_has_glows_conditioner():
     layer = Coupling((3, 4, 4), hidden=(8, 5))
     assert isinstance(layer.conditioner, ConvConditioner)
     assert layer.conditioner.first.conv.weight.shape == (8, 2, 3, 3)
-    assert layer.conditioner.rest[-1].weight.shape[0] == 2
+    assert layer.conditioner.get_parameter("rest.3.weight").shape[0] == 2
 
 
 @pytest.mark.parametrize("split", ["channel", "checkerboard"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -12,8 +14,10 @@ from probflow.transforms.linear import LU, Diagonal, LUWeight, Triangular, solve
 from probflow.transforms.orthogonal import Householder, Orthogonal, reflect
 from probflow.transforms.permutation import Permute, RandomPermutation, Reverse
 
+T = TypeVar("T", bound=Transform)
 
-def shaken(transform: Transform, spread: float = 1.0) -> Transform:
+
+def shaken(transform: T, spread: float = 1.0) -> T:
     with torch.no_grad():
         for parameter in transform.parameters():
             parameter.add_(spread * torch.randn_like(parameter))
@@ -140,6 +144,7 @@ def test_reflections_of_any_length_are_orthogonal(length: float) -> None:
     x = reflect(vectors, z)
     assert_close(x.norm(dim=1), z.norm(dim=1))
     x.square().mul(torch.randn(4, dtype=torch.float32)).sum().backward()
+    assert vectors.grad is not None
     assert bool(vectors.grad[[0, 2]].isfinite().all())
     assert length == 1e-30 or bool(vectors.grad.isfinite().all())  # the gradient grows as 1 / length
 
@@ -222,20 +227,20 @@ def test_permutations_are_loaded_with_their_inverse(make: object) -> None:
     ("make", "match"),
     [
         (lambda: LU(0), "LU maps vectors: expected the number of features, a positive integer, got 0"),
-        (lambda: Triangular((3, 4, 4)), "expected the number of features"),
-        (lambda: Diagonal(2.0), "expected the number of features"),
+        (lambda: Triangular((3, 4, 4)), "expected the number of features"),  # type: ignore[arg-type]
+        (lambda: Diagonal(2.0), "expected the number of features"),  # type: ignore[arg-type]
         (lambda: LU(3, permutation="shuffle"), "None, 'random' or a list of indices, got 'shuffle'"),
         (lambda: LU(3, permutation=[0, 1]), "names the indices 0 ... 2, each once, got \\[0, 1\\]"),
         (lambda: Permute([0, 0, 1]), "names the indices 0 ... 2, each once"),
         (lambda: Permute([1, 2]), "names the indices 0 ... 1"),
         (lambda: Permute([]), "at least one index"),
-        (lambda: Permute([0.0, 1.0]), "names the indices"),
+        (lambda: Permute([0.0, 1.0]), "names the indices"),  # type: ignore[list-item]
         (lambda: Permute(torch.tensor([[0, 1]])), "names the indices"),
         (lambda: Permute([1, 0], shape=(3, 2, 2)), "2 indices permute dimension 1 of events of shape \\(2, ...\\)"),
         (lambda: Reverse(0), "positive integer"),
         (lambda: Householder(3, reflections=0), "reflections must be a positive integer, got 0"),
         (lambda: Householder(3, conditioner=torch.nn.Linear(2, 6)), "pass context="),
-        (lambda: Orthogonal(3, map="qr"), "map must be 'cayley' or 'exp', got 'qr'"),
+        (lambda: Orthogonal(3, map="qr"), "map must be 'cayley' or 'exp', got 'qr'"),  # type: ignore[arg-type]
     ],
 )
 def test_errors_say_what_was_expected(make: object, match: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def shaken(chain: Compose, spread: float = 0.2) -> Compose:
     return chain
 
 
-def gradients(layers: Compose, memory: str, direction: str, value: Tensor, context: Tensor | None) -> list[Tensor]:
+def gradients(layers: Compose, memory: Any, direction: str, value: Tensor, context: Tensor | None) -> list[Tensor]:
     """Value, log-determinant, and the gradients to the input, the context and every weight that wants one."""
     chain = Compose(copy.deepcopy(list(layers)), memory=memory)
     leaf = value.clone().requires_grad_()

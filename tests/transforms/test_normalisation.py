@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from probflow.errors import ArgumentError, ShapeError
 from probflow.transforms import Compose, Coupling
+from probflow.transforms.compose import Memory
 from probflow.transforms.linear import LU
 from probflow.transforms.normalisation import ActNorm, BatchNorm
 
@@ -206,8 +207,9 @@ def test_memory_by_inversion_initialises_on_the_way_in() -> None:
     x = data(20, 4)
     chain = [ActNorm(4), Coupling(4, hidden=(8,)), ActNorm(4)]
     grads = []
-    for memory in ("store", "invert"):
-        made = Compose(copy.deepcopy(chain), memory=memory)  # type: ignore[arg-type]
+    memories: tuple[Memory, ...] = ("store", "invert")
+    for memory in memories:
+        made = Compose(copy.deepcopy(chain), memory=memory)
         z, logdet = made.inverse_and_logdet(x)
         (z.square().sum() / 2 - logdet.sum()).backward()
         grads.append([p.grad for p in made.parameters()])
@@ -247,7 +249,7 @@ def test_training_uses_the_batch(shape: tuple[int, ...]) -> None:
 def test_running_statistics_are_those_of_torch() -> None:
     torch.manual_seed(0)
     ours, theirs = BatchNorm(3, momentum=0.3), nn.BatchNorm1d(3, momentum=0.3, affine=False)
-    theirs.running_var.fill_(1 - ours.eps)
+    theirs.get_buffer("running_var").fill_(1 - ours.eps)
     for _ in range(4):
         x = data(7)
         assert_close(ours.inverse(x).detach(), theirs(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -19,11 +20,13 @@ from probflow.transforms.dequantise import UniformDequantise, VariationalDequant
 from probflow.transforms.slice import Augment, Slice
 from probflow.transforms.squeeze import Squeeze
 
+T = TypeVar("T", bound=Transform)
+
 DRAWING = {name: case for name, case in CASES.items() if case.make().stochastic_forward}
 BOUNDS = {name: case for name, case in CASES.items() if case.make().stochastic_inverse}
 
 
-def shaken(module: Transform, spread: float = 0.3) -> Transform:
+def shaken(module: T, spread: float = 0.3) -> T:
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -79,7 +82,7 @@ def test_data_comes_back_through_a_drawn_inverse(case):
 
 def test_a_slice_contributes_the_density_of_what_it_drops():
     layer = Slice(5, 2)
-    net = layer.noise.transform.conditioner
+    net: Any = layer.noise.transform.conditioner
     shaken(layer)
     x = torch.randn(4, 5)
     z, contribution = layer.inverse_and_logdet(x)
@@ -92,6 +95,7 @@ def test_a_slice_contributes_the_density_of_what_it_drops():
 def test_a_new_slice_is_standard_normal():
     for shape, keep in ((5, 2), ((4, 3, 3), 1)):
         layer = Slice(shape, keep)
+        assert layer.shape is not None
         x = layer.forward(torch.randn(7, *layer.shape))
         assert_close(layer.inverse_and_logdet(x)[1], standard(x[:, keep:]))
 
@@ -100,7 +104,8 @@ def test_a_slice_draws_from_its_density():
     layer = shaken(Slice((2, 1, 2), 1, context=1))
     z, c = torch.randn(1, 1, 1, 2).expand(40_000, -1, -1, -1), torch.ones(1, 1).expand(40_000, -1)
     u = layer.forward(z, c)[:, 1:]
-    h = layer.noise.transform._h(torch.cat([z[:1], torch.ones(1, 1, 1, 2)], 1))
+    net: Any = layer.noise.transform
+    h = net._h(torch.cat([z[:1], torch.ones(1, 1, 1, 2)], 1))
     s, t = 4 * torch.tanh(h[0, 0] / 4), h[0, 1]
     assert bool(((u.mean(0) - t).abs() < 5 * s.exp() / 200).all())
     assert bool(((u.std(0) / s.exp() - 1).abs() < 5 / math.sqrt(2 * 40_000)).all())
@@ -135,7 +140,8 @@ def test_a_tempered_slice_shares_weights_and_has_its_own_density():
     cool = layer.tempered(0.5)
     shaken(layer)
     x = torch.randn(4, 3)
-    s, t = layer.noise.transform.conditioner(x[:, :1]).chunk(2, 1)
+    net: Any = layer.noise.transform.conditioner
+    s, t = net(x[:, :1]).chunk(2, 1)
     expected = Normal(t, 0.5 * (4 * torch.tanh(s / 4)).exp()).log_prob(x[:, 1:]).sum(1)
     assert_close(cool.inverse_and_logdet(x)[1], expected)
     assert_close(cool.tempered(2.0).inverse_and_logdet(x)[1], layer.inverse_and_logdet(x)[1])
@@ -149,7 +155,7 @@ def test_zero_noise_decodes_to_the_middle():
     layer = shaken(Slice((4, 2, 2), 2))
     z = torch.randn(3, 2, 2, 2)
     x = layer.decode(z, (torch.zeros(3, 2, 2, 2),))
-    net = layer.noise.transform
+    net: Any = layer.noise.transform
     assert_close(x[:, 2:], net._h(z)[:, 1])
 
 
@@ -181,7 +187,8 @@ def linear_augment(exact: bool) -> tuple[Compose, Tensor, Tensor]:
 
     augment = Augment(1, 1)
     if exact:
-        last = augment.noise.transform.conditioner.layers[-1]
+        net: Any = augment.noise.transform.conditioner
+        last = net.layers[-1]
         with torch.no_grad():
             last.bias[0] = 4 * math.atanh(math.log(b) / 4)
             last.weight[1, 0] = a
@@ -278,7 +285,8 @@ def test_integers_come_back_exactly(kind, dtype):
     layer = UniformDequantise() if kind == "uniform" else VariationalDequantise(1)
     if kind == "variational":
         with torch.no_grad():
-            layer.noise.transform.conditioner.layers[-1].bias[1] = 9.0  # u close to 1
+            net: Any = layer.get_submodule("noise.transform.conditioner")
+            net.layers[-1].bias[1] = 9.0  # u close to 1
     layer = layer.to(dtype)
     x = torch.arange(256, dtype=dtype).repeat(4000)[:, None]
     z = layer.inverse(x)
@@ -374,7 +382,7 @@ def test_what_cannot_be_built_says_why():
     with pytest.raises(ArgumentError, match="draws noise of its own"):
         Slice(5, 2, Compose([Augment(3, 1).inv, Augment(3, 1)]))
     with pytest.raises(ArgumentError, match="must be a Transform, or None"):
-        Slice(5, 2, OneWay())
+        Slice(5, 2, OneWay())  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="levels must be the number of levels"):
         UniformDequantise(1)
     with pytest.raises(ArgumentError, match="temperature must be positive"):

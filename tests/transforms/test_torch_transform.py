@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,15 +19,15 @@ from probflow.errors import ArgumentError, ShapeError
 from probflow.transforms import Affine, Compose, Conv1x1, Exp, Logit, Softplus, TorchTransform
 
 Layers = Callable[[], list[object]]
-HALF_EXP = {"dim": -1, "tseq": [tt.ExpTransform(), tt.AffineTransform(0.0, -2.0)]}
+HALF_EXP: dict[str, Any] = {"dim": -1, "tseq": [tt.ExpTransform(), tt.AffineTransform(0.0, -2.0)]}
 
 CHAINS: dict[str, tuple[Layers, int]] = {
     "stick breaking": (lambda: [Affine(3), tt.StickBreakingTransform()], 3),
     "there and back": (lambda: [tt.StickBreakingTransform(), tt.StickBreakingTransform().inv, Affine(3)], 3),
     "Cholesky factors": (lambda: [Affine(3), tt.CorrCholeskyTransform()], 3),
     "independent": (lambda: [Affine(3), tt.IndependentTransform(tt.ExpTransform(), 1), Exp().inv, Affine(3)], 3),
-    "reshape": (lambda: [Affine(4), tt.ReshapeTransform((4,), (1, 2, 2)), Conv1x1((1, 2, 2))], 4),
-    "reshape, turned": (lambda: [Affine(4), tt.ReshapeTransform((2, 2), (4,)).inv, Affine((2, 2))], 4),
+    "reshape": (lambda: [Affine(4), tt.ReshapeTransform(torch.Size((4,)), torch.Size((1, 2, 2))), Conv1x1((1, 2, 2))], 4),
+    "reshape, turned": (lambda: [Affine(4), tt.ReshapeTransform(torch.Size((2, 2)), torch.Size((4,))).inv, Affine((2, 2))], 4),
     "cat": (lambda: [Affine(3), tt.CatTransform(**HALF_EXP, lengths=[1, 2]), Affine(3)], 3),
     "stack": (lambda: [Affine(2), tt.StackTransform(**HALF_EXP), Affine(2)], 2),
     "tanh": (lambda: [tt.TanhTransform(), tt.TanhTransform().inv, Affine(3)], 3),
@@ -67,7 +68,7 @@ def test_the_density_is_that_of_torch() -> None:
     assert_close(p.log_prob({"x": x}), q.log_prob(x))
 
 
-OUTSIDE: dict[str, tuple[Callable[[], tt.Transform], list[list[float]]]] = {
+OUTSIDE: dict[str, tuple[Callable[[], tt.Transform], list[Any]]] = {
     "tanh, at its end": (tt.TanhTransform, [[-1.0, 0.3], [0.1, 1.0]]),
     "exp of vectors": (lambda: tt.IndependentTransform(tt.ExpTransform(), 1), [[-1.0, 0.3], [0.0, 1.0]]),
     "stick breaking": (tt.StickBreakingTransform, [[0.5, 0.6], [0.0, 1.0]]),
@@ -93,7 +94,7 @@ def test_a_value_without_a_preimage_has_density_zero_and_spoils_no_other(name: s
 
 
 def test_ranks_where_the_number_of_dimensions_changes() -> None:
-    chain = Compose([tt.ReshapeTransform((4,), (1, 2, 2)), Conv1x1((1, 2, 2))])
+    chain = Compose([tt.ReshapeTransform(torch.Size((4,)), torch.Size((1, 2, 2))), Conv1x1((1, 2, 2))])
     assert (chain.shape, chain.output_shape) == ((4,), (1, 2, 2))
     chain = Compose([Softplus().inv, tt.CorrCholeskyTransform()])
     assert (chain.event_rank, chain.output_rank) == (1, 2)

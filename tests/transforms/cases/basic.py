@@ -26,7 +26,7 @@ CASES = {
     "torch affine": Case(lambda: TorchTransform(td.AffineTransform(1.0, 3.0))),
     "torch tanh": Case(lambda: TorchTransform(td.TanhTransform()), stiff=True, tolerance=1e-6),
     "torch exp of vectors": Case(lambda: TorchTransform(td.IndependentTransform(td.ExpTransform(), 1)), stiff=True),
-    "torch reshape": Case(lambda: TorchTransform(td.ReshapeTransform((4,), (2, 2))), (4,)),
+    "torch reshape": Case(lambda: TorchTransform(td.ReshapeTransform(torch.Size((4,)), torch.Size((2, 2)))), (4,)),
     "coupling affine": Case(lambda: Coupling(4, hidden=(16,)), (4,), identity=True),
     "coupling affine, odd width": Case(lambda: Coupling(5, hidden=(16,), flip=True), (5,), identity=True),
     "coupling affine | c": Case(lambda: Coupling(4, hidden=(16,), context=2), (4,), (2,), identity=True),

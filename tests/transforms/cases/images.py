@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transforms.registry import Case
@@ -18,7 +20,7 @@ from probflow.transforms.squeeze import Squeeze
 IMAGE = (4, 4, 4)
 
 
-def pixels(*shape: int) -> object:
+def pixels(*shape: int) -> Callable[[int], Tensor]:
     def draw(n: int) -> Tensor:
         return 256 * torch.rand(n, *shape)
 
