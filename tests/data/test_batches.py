@@ -106,10 +106,10 @@ def test_numbers_alone_are_no_data():
 
 def test_numpy_is_an_error_with_the_line_to_write():
     with pytest.raises(ArgumentError, match=r"'x' is a numpy\.ndarray") as error:
-        Batches({"x": np.zeros((4, 2))}, 4)
+        Batches({"x": np.zeros((4, 2))}, 4)  # type: ignore[dict-item]
     assert "{'x': torch.from_numpy(x), ...}" in str(error.value)
     with pytest.raises(ArgumentError, match=r"'y' is a list.\nWrite: \{'y': torch\.as_tensor\(y\)"):
-        Batches({"x": torch.zeros(2), "y": [1, 2]}, 4)
+        Batches({"x": torch.zeros(2), "y": [1, 2]}, 4)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, True, None])
@@ -120,7 +120,7 @@ def test_batch_sizes_that_make_no_sense(size):
 
 def test_other_misuse():
     with pytest.raises(ArgumentError, match="takes a dict"):
-        Batches(torch.zeros(3), 2)
+        Batches(torch.zeros(3), 2)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="at least one tensor"):
         Batches({}, 2)
     with pytest.raises(ArgumentError, match="not both"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,8 @@ def test_the_state_of_its_generators_is_the_order():
 
 
 def test_numbers_and_other_sources():
-    loader = DataLoader([{"x": torch.tensor(float(i))} for i in range(4)], batch_size=2)
+    rows: Any = [{"x": torch.tensor(float(i))} for i in range(4)]
+    loader = DataLoader(rows, batch_size=2)
     batches = Batches({"y": torch.arange(2), "beta": 0.5}, 2)
     steps = list(ZipBatches(loader, batches, [{"w": torch.zeros(1)}]))
     assert [list(step) for step in steps] == [["x", "y", "beta", "w"]] * 2 and steps[1]["beta"] == 0.5
@@ -91,4 +93,4 @@ def test_every_name_has_one_source():
     with pytest.raises(ArgumentError, match="'y' is in source 2 and in one before it"):
         next(iter(ZipBatches(few(), few(3))))
     with pytest.raises(ArgumentError, match="source 1 yielded a Tensor"):
-        next(iter(ZipBatches([torch.zeros(2)])))
+        next(iter(ZipBatches([torch.zeros(2)])))  # type: ignore[list-item]

@@ -9,6 +9,7 @@ import pickle
 import random
 import subprocess
 import sys
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -66,7 +67,7 @@ def test_a_circle_is_shown(statements, circle, factors):
 
 def test_only_statements_are_factors():
     with pytest.raises(ArgumentError) as error:
-        FactorGraph(["p(x)"])
+        FactorGraph(["p(x)"])  # type: ignore[list-item]
     assert str(error.value) == "a FactorGraph is made of Statements, got str: parse(...) makes one."
 
 
@@ -231,7 +232,7 @@ def random_factors(rng: random.Random, nodes: int) -> list[Statement]:
 
 def chain_rule_graph(factors: list[Statement]) -> nx.DiGraph:
     """p(x,y|z) as p(x|z) p(y|x,z): another drawing of a joint factor than the one in the package."""
-    graph = nx.DiGraph()
+    graph: Any = nx.DiGraph()
     for factor in factors:
         for i, v in enumerate(factor.var):
             graph.add_nodes_from((*factor.cond_var, v))

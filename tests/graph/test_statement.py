@@ -156,12 +156,12 @@ def test_latex(statement, latex):
 
 
 def test_is_a_value():
-    q = Statement("q", ["z"], "x")  # a list or a single string are taken as well, and stored as tuples
+    q = Statement("q", ["z"], "x")  # type: ignore[arg-type]  # a list or a single string are taken as well, and stored as tuples
     assert q == Statement("q", ("z",), ("x",)) and hash(q) == hash(Statement("q", ("z",), ("x",)))
     assert q != Statement("p", ("z",), ("x",)) and q != Statement("q", ("x",), ("z",))
     assert copy.deepcopy(q) == pickle.loads(pickle.dumps(q)) == q
     with pytest.raises(dataclasses.FrozenInstanceError):
-        q.name = "p"
+        q.name = "p"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_names_are_checked(make, message):
 
 def test_the_distribution_name_is_a_string():
     with pytest.raises(ArgumentError, match="^the name of a distribution is a string such as 'p', got int.$"):
-        Statement(1, ("x",))
+        Statement(1, ("x",))  # type: ignore[arg-type]
 
 
 def test_rename_replaces_all_at_once():

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -13,7 +16,7 @@ def test_one_line_per_entry_over_the_epochs():
     axes = loss_curve(HISTORY, title="cvae")
     assert [line.get_label() for line in axes.lines] == list(HISTORY)
     for line, values in zip(axes.lines, HISTORY.values(), strict=True):
-        assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == values
+        assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3] and np.asarray(line.get_ydata()).tolist() == values
     assert axes.get_xlabel() == "epoch" and axes.get_title() == "cvae"
     assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "-"]
     assert axes.lines[0].get_linewidth() > axes.lines[2].get_linewidth()
@@ -23,7 +26,7 @@ def test_what_fit_returns_and_one_list_of_it():
     axes = loss_curve({**HISTORY, "lr": [0.1] * 3, "seconds": [0.2] * 3})
     assert [line.get_label() for line in axes.lines] == list(HISTORY)
     (line,) = loss_curve(HISTORY["loss"]).lines
-    assert line.get_label() == "loss" and list(line.get_ydata()) == HISTORY["loss"]
+    assert line.get_label() == "loss" and np.asarray(line.get_ydata()).tolist() == HISTORY["loss"]
 
 
 def legend_starts_right_of_the_axes(axes) -> bool:
@@ -37,7 +40,7 @@ def test_a_long_legend_stands_beside():
 
 
 def test_names_are_not_typeset_or_hidden(tmp_path):
-    axes = loss_curve({"_hidden": [1.0, 2.0], "price in $ and $\\nonsense": [1.0, 2.0]})
+    axes: Any = loss_curve({"_hidden": [1.0, 2.0], "price in $ and $\\nonsense": [1.0, 2.0]})
     axes.figure.savefig(tmp_path / "curve.png")
     assert len(axes.get_legend().get_texts()) == 2
 
@@ -63,7 +66,7 @@ def test_every_term_has_its_colour_and_its_printed_name():
     loss, tested, term, held_out = axes.lines
     assert loss.get_color() == tested.get_color() == "black" != term.get_color() == held_out.get_color()
     assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "-", "--"]
-    assert list(term.get_ydata()) == [0.1, 0.2, 0.3]
+    assert np.asarray(term.get_ydata()).tolist() == [0.1, 0.2, 0.3]
     assert legend_starts_right_of_the_axes(axes)
     assert loss_terms(history, log=True).get_yscale() == "symlog"
     with pytest.raises(ArgumentError, match="history is empty"):
@@ -84,7 +87,7 @@ def test_a_panel_for_every_term():
     assert [len(ax.lines) for ax in figure.axes] == [2, 2, 1, 1]
     first = figure.axes[0]
     assert [line.get_label() for line in first.lines] == ["training", "test"] and first.lines[1].get_linestyle() == "--"
-    assert list(first.lines[1].get_ydata()) == [5.5, 4.5]
+    assert np.asarray(first.lines[1].get_ydata()).tolist() == [5.5, 4.5]
     assert len({ax.lines[0].get_color() for ax in figure.axes}) == 4
     low, high = figure.axes[3].get_ylim()
     assert high - low < 1, "a small term fills its panel"

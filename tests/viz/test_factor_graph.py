@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -212,7 +213,7 @@ def test_the_figure_has_every_node_arrow_and_plate(name: str) -> None:
 
 def test_shading_and_lines() -> None:
     axes = viz.factor_graph(*cvae())
-    by_gid = {patch.get_gid(): patch for patch in axes.patches if patch.get_gid()}
+    by_gid: dict[str | None, Any] = {patch.get_gid(): patch for patch in axes.patches if patch.get_gid()}
     shade, white = by_gid["node x"].get_facecolor(), by_gid["node z"].get_facecolor()
     assert shade[0] < 0.9 < white[0]
     assert by_gid["edge z -> x"].get_linestyle() in ("-", "solid") != by_gid["edge x -> z"].get_linestyle()
@@ -220,7 +221,7 @@ def test_shading_and_lines() -> None:
 
 def test_labels_lie_within_their_circles() -> None:
     axes = viz.factor_graph(*MODELS["long names"]()[0])
-    by_gid = {patch.get_gid(): patch for patch in axes.patches if patch.get_gid()}
+    by_gid: dict[str | None, Any] = {patch.get_gid(): patch for patch in axes.patches if patch.get_gid()}
     for name in gids(axes, "node"):
         label = by_gid[f"label {name}"].get_path().get_extents()
         circle = by_gid[f"node {name}"]

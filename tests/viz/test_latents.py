@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -87,9 +89,9 @@ def test_interpolation() -> None:
     ],
     ids=["integers", "one-hot", "whole numbers", "names", "many"],
 )
-def test_classes_have_a_legend(labels: object, names: list[str]) -> None:
+def test_classes_have_a_legend(labels: Any, names: list[str]) -> None:
     z = torch.randn(20, 2)
-    axes = viz.latent_scatter(z, labels)  # type: ignore[arg-type]
+    axes: Any = viz.latent_scatter(z, labels)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == names
     assert sum(len(dots.get_offsets()) for dots in axes.collections) == 20
     assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_the_window_follows_the_draws_and_uses_up_no_random_numbers() -> None:
 
 def test_one_curve_for_every_row_of_the_conditions() -> None:
     p = pf.Normal("p(x | y)", loc="y", scale=1.0)
-    axes = viz.density_1d(p, {"y": torch.tensor([[0.0], [3.0]])})
+    axes: Any = viz.density_1d(p, {"y": torch.tensor([[0.0], [3.0]])})
     for place, mean in enumerate((0.0, 3.0)):
         at, height = line(axes, place)
         assert abs(at[height.argmax()] - mean) < 0.05
@@ -177,6 +178,8 @@ def test_a_map_onto_a_half_line_and_a_conditional_one() -> None:
 
 def test_warped_steps_draws_the_grid_after_every_layer() -> None:
     figure = viz.warped_steps(affine(2), lines=5, samples=40, title="steps")
+    noise: Any
+    after: Any
     noise, after = figure.axes[:2]
     assert [noise.get_title(), after.get_title()] == ["noise", "1 of 1 layers"]
     straight, moved = (
@@ -198,9 +201,9 @@ def test_warped_steps_accumulates_the_log_determinant() -> None:
     p = flows.RealNVP("p(x)", features=2, layers=4, hidden=(8,))
     with torch.no_grad():
         for weight in p.parameters():
-            weight += 0.3 * torch.randn_like(weight)
+            weight.add_(0.3 * torch.randn_like(weight))
     figure = viz.warped_steps(p, most=3, lines=3, samples=30)
-    last = figure.axes[2].collections[1]
+    last: Any = figure.axes[2].collections[1]
     x = torch.tensor(last.get_offsets().tolist(), dtype=next(p.parameters()).dtype)
     noise = p.to_noise({"x": x})
     base = p.base.log_prob(noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -20,7 +21,7 @@ from probflow.viz.plan import formula
 
 def boxes(axes: object) -> dict[str, FancyBboxPatch]:
     patches = axes.patches  # type: ignore[attr-defined]
-    return {p.get_gid().removeprefix("op "): p for p in patches if isinstance(p, FancyBboxPatch)}
+    return {(p.get_gid() or "").removeprefix("op "): p for p in patches if isinstance(p, FancyBboxPatch)}
 
 
 @pytest.mark.parametrize("make", [cvae, m2], ids=["CVAE", "M2"])
@@ -45,7 +46,8 @@ def test_every_op_and_every_use_is_drawn(make: object) -> None:
 def test_a_plan_with_shapes() -> None:
     (loss,) = cvae()
     plan = loss.plan({"x": torch.zeros(5, 2), "y": torch.zeros(5, 2)})
-    texts = [patch.get_gid() for patch in viz.plan_graph(plan).patches if (patch.get_gid() or "").startswith("text")]
+    gids = [patch.get_gid() or "" for patch in viz.plan_graph(plan).patches]
+    texts = [gid for gid in gids if gid.startswith("text")]
     assert any("(5, 2)" in text for text in texts) and any("closed form" in text for text in texts)
 
 
@@ -64,7 +66,7 @@ def test_arrows_keep_clear_of_the_boxes() -> None:
 
 
 def test_a_graph_of_one_box_and_of_none() -> None:
-    graph = nx.DiGraph()
+    graph: Any = nx.DiGraph()
     assert flowchart(graph, {}).places == {}
     graph.add_node("x")
     assert flowchart(graph, {"x": (20.0, 10.0)}).places == {"x": (14.0, 9.0)}
