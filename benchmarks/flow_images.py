@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +105,9 @@ class Level(nn.Module):
 
     def to_noise(self, x: Tensor, initialise: bool) -> tuple[Tensor, Tensor]:
         """What goes on to the next level, and the log-density and log-determinants, ``(batch,)``."""
-        same: Tensor | None = None
-        elements: Tensor | None = None
+        same: Any = None
+        elements: Any = None
+        step: Any
         for step in reversed(self.steps):
             if initialise:
                 step.norm.initialise(x)
@@ -138,7 +140,8 @@ class Glow(nn.Module):
 
     def log_prob(self, x: Tensor, initialise: bool = False) -> Tensor:
         """log p(x), ``(batch,)``."""
-        total: Tensor | None = None
+        total: Any = None
+        level: Any
         for level in reversed(self.levels):
             x, own = level.to_noise(F.pixel_unshuffle(x, 2), initialise)
             total = plus(total, own)

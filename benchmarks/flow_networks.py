@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Halves(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), ``(batch,)``."""
         halves = list(x.chunk(2, 1))
-        total: Tensor | None = None
+        total: Any = None
         for i in reversed(range(len(self.nets))):
             kept, changed = i % 2, 1 - i % 2
             halves[changed], logdet = self.to_noise(halves[changed], self.nets[i](halves[kept]))
@@ -174,7 +175,7 @@ class MAF(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), ``(batch,)``."""
-        total: Tensor | None = None
+        total: Any = None
         for net in reversed(self.nets):
             raw, shift = net(x).chunk(2, 1)
             s = scaled(raw)

@@ -168,7 +168,7 @@ def nflows_glow(nflows: SimpleNamespace, size: ImageSize) -> Peer:
 # ---------------------------------------------------------------------- normflows
 
 
-def _normflows(flow: nn.Module, checked: bool) -> Peer:
+def _normflows(flow: Any, checked: bool) -> Peer:
     return Peer(flow.log_prob, lambda count: flow.sample(count)[0], list(flow.parameters()), checked)
 
 
@@ -201,7 +201,9 @@ def normflows_nsf(nf: SimpleNamespace, size: Size) -> Peer:
 
 def normflows_glow(nf: SimpleNamespace, size: ImageSize) -> Peer:
     """The log-scale of its couplings is not clamped; what is sliced off is normal, not conditional on the rest."""
-    bases, merges, levels = [], [], []
+    bases: list[Any] = []
+    merges: list[Any] = []
+    levels: list[Any] = []
     channels, height, width = size.event
     for i in range(size.levels):
         channels, height, width = 4 * channels, height // 2, width // 2

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks import flow_images, flow_networks
 from benchmarks.flow_images import ImageSize
 from benchmarks.flow_networks import Size
-from benchmarks.flow_peers import PEERS, build
+from benchmarks.flow_peers import PEERS, Peer, build
 from benchmarks.timing import CHECKED, Contestant, Disagreement, Workload, argument_checks, same_losses
 from probflow import flows
 from probflow.distributions import Flow
@@ -70,12 +70,19 @@ def networks(kind: str, size: Size | ImageSize) -> tuple[Any, Flow]:
 @torch.no_grad()
 def copy_weights(hand: nn.Module, ours: nn.Module) -> None:
     """The weights, and the fixed permutations, of one into the other."""
-    pairs = [(list(hand.parameters()), list(ours.parameters())), (_permutations(hand), _permutations(ours))]
+    pairs: list[tuple[list[Tensor], list[Tensor]]] = [
+        (list(hand.parameters()), list(ours.parameters())),
+        (_permutations(hand), _permutations(ours)),
+    ]
     for theirs, own in pairs:
         if [value.shape for value in theirs] != [value.shape for value in own]:
             raise Disagreement(f"{type(hand).__name__}: probflow's layers have other weights than the hand-written ones")
         for source, target in zip(theirs, own, strict=True):
             target.copy_(source)
+
+
+def _loss(peer: Peer, x: Tensor) -> Tensor:
+    return -peer.log_prob(x).mean()
 
 
 def _permutations(module: nn.Module) -> list[Tensor]:
@@ -120,11 +127,11 @@ def trainers(kind: str, size: Size | ImageSize) -> list[Contestant]:
         count = sum(p.numel() for p in peer.parameters)
         if not abs(count - expected) <= 0.05 * expected:
             raise Disagreement(f"{kind}: {name} has {count:,} weights, the hand-written network {expected:,}")
-        made.append(training(name, lambda peer=peer: -peer.log_prob(x).mean(), peer.parameters, peer.checked))
+        made.append(training(name, partial(_loss, peer, x), peer.parameters, peer.checked))
     return made
 
 
-def samplers(kind: str, size: Size) -> list[Contestant]:
+def samplers(kind: str, size: Size | ImageSize) -> list[Contestant]:
     """All that are installed, without gradients."""
     hand, ours = networks(kind, size)
 
@@ -257,8 +264,9 @@ MEMORY = {
         for name, depth in zip(ACTIVATIONS, DEPTHS, strict=True)
     },
 }
+SMALL_VECTORS = Size(8, 2, (16, 16), batch=8)
 SMALL: dict[bool, Size | ImageSize] = {
-    False: Size(8, 2, (16, 16), batch=8),
+    False: SMALL_VECTORS,
     True: ImageSize((3, 8, 8), levels=2, steps=1, hidden=8, batch=4),
 }
 
@@ -267,8 +275,8 @@ def for_memory(workload: str, contestant: str, small: bool) -> Contestant:
     """The training step of one contestant alone."""
     if workload in ACTIVATIONS:
         depth = LEAST_DEPTH if contestant == "hand" else int(workload.rsplit("-", 1)[1])
-        size = SMALL[False] if small else replace(INVERTED, layers=depth)
-        return train_probflow(_vectors(flows.RealNVP, size, memory="invert"), batch(size))
+        deep = SMALL_VECTORS if small else replace(INVERTED, layers=depth)
+        return train_probflow(_vectors(flows.RealNVP, deep, memory="invert"), batch(deep))
     kind = workload.removeprefix("memory-")
     size = SMALL[kind == "glow"] if small else SIZES["glow" if kind == "glow" else f"{kind}-64"]
     torch.manual_seed(0)

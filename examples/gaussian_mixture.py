@@ -60,9 +60,9 @@ def by_em(joint: pf.Distribution, x: Tensor, steps: int) -> list[float]:
         count = r.sum(0)[:, None]  # M step: eq. 9.24-9.27, with a diagonal covariance
         means = r.T @ x / count
         scales = (r.T @ x.square() / count - means.square()).clamp_min(1e-8).sqrt()
-        emission.means.copy_(means)
-        emission.raw.copy_(scales + torch.log(-torch.expm1(-scales)))  # the inverse of softplus
-        prior.logits.copy_((count[:, 0] / len(x)).log())
+        emission.get_parameter("means").copy_(means)
+        emission.get_parameter("raw").copy_(scales + torch.log(-torch.expm1(-scales)))  # the inverse of softplus
+        prior.get_parameter("logits").copy_((count[:, 0] / len(x)).log())
         reached.append(float(bound.eval({"x": x})))
     return reached
 
