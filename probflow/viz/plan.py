@@ -11,6 +11,7 @@ from probflow.graph import parse
 from probflow.graph.flowchart import flowchart
 from probflow.inference import Program
 from probflow.losses import Loss
+from probflow.losses.evaluation import PlanLike
 from probflow.printing import latex_name
 from probflow.viz._matplotlib import new_axes
 from probflow.viz.mathtext import SIZE, extent, outline, works
@@ -34,7 +35,7 @@ WIDEST = 34  # characters on a line
 SCALE = 1.1
 
 
-def plan_graph(plan: Loss | Program, ax: Axes | None = None) -> Axes:
+def plan_graph(plan: Loss | PlanLike, ax: Axes | None = None) -> Axes:
     """The data flow of a loss's plan: inputs on top, the loss at the bottom, an arrow from every op to those that use it.
 
     The number is that of the op in the printed plan, ``print(loss.plan())``; the colour is its kind.
