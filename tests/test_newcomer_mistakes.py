@@ -320,10 +320,10 @@ MISTAKES = {
     "p - q": (lambda: P - Q, errors.LossError, ["p(x|z,y)", "'-'", "log(p)"]),
     "2 * p": (lambda: 2 * P, errors.LossError, ["'*'", "p * q"]),
     "-p": (lambda: -P, errors.LossError, ["log(p)"]),
-    "loss.item()": (lambda: LOSS.item(), errors.UnknownAttribute, ["loss.eval(values).item()"]),
-    "loss.shape": (lambda: LOSS.shape, errors.UnknownAttribute, ["loss.eval(values).shape."]),
-    "loss.to(device)": (lambda: LOSS.to("cpu"), errors.UnknownAttribute, ["p.to(...)"]),
-    "loss.evaluate": (lambda: LOSS.evaluate({}), errors.UnknownAttribute, ["Did you mean 'eval'?"]),
+    "loss.item()": (lambda: LOSS.item(), errors.UnknownAttribute, ["loss.eval(values).item()"]),  # type: ignore[attr-defined]
+    "loss.shape": (lambda: LOSS.shape, errors.UnknownAttribute, ["loss.eval(values).shape."]),  # type: ignore[attr-defined]
+    "loss.to(device)": (lambda: LOSS.to("cpu"), errors.UnknownAttribute, ["p.to(...)"]),  # type: ignore[attr-defined]
+    "loss.evaluate": (lambda: LOSS.evaluate({}), errors.UnknownAttribute, ["Did you mean 'eval'?"]),  # type: ignore[attr-defined]
     "loss(x, y)": (lambda: LOSS(X, Y), errors.ArgumentError, ["loss.eval({'x': x, 'y': y})"]),  # type: ignore[arg-type]
     "loss.eval(x=x)": (lambda: LOSS.eval(x=X, y=Y), errors.ArgumentError, ["loss.eval({'x': x, 'y': y})"]),  # type: ignore[call-overload]
     "loss.mean(0)": (lambda: PER_ROW.mean(0), errors.LossError, [".mean() goes over the batch"]),  # type: ignore[arg-type]
@@ -369,8 +369,8 @@ MISTAKES = {
     "the ELBO without a prior": (lambda: pf.ELBO(P, Q), errors.LossError, ["conditioned on z", "ELBO(p * prior, q)"]),
     "a comma for the bar": (lambda: pf.Normal("q(z, x, y)", Encoder()), errors.ArgumentError, ['"q(z | x)"']),
     "the entropy of two": (lambda: pf.Entropy(P, Q), errors.LossError, ["CrossEntropy(q, p)"]),  # type: ignore[arg-type]
-    "model.parameters()": (lambda: pf.Model(LOSS).parameters(), errors.UnknownAttribute, ["model.loss.parameters()"]),
-    "model.eval()": (lambda: pf.Model(LOSS).eval(), errors.UnknownAttribute, ["model.test(values)"]),
+    "model.parameters()": (lambda: pf.Model(LOSS).parameters(), errors.UnknownAttribute, ["model.loss.parameters()"]),  # type: ignore[attr-defined]
+    "model.eval()": (lambda: pf.Model(LOSS).eval(), errors.UnknownAttribute, ["model.test(values)"]),  # type: ignore[attr-defined]
     "a name of another library": (lambda: pf.KLDivergence, AttributeError, ["pf.KL(q, p)"]),  # type: ignore[attr-defined]
     "a name of a sub-package": (lambda: pf.RealNVP, AttributeError, ["probflow.flows.RealNVP"]),  # type: ignore[attr-defined]
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions.transforms import Transform as TorchTransform
 
 from probflow._typing import Names, NamesLike, Shape, Values
 from probflow.checks import checked
@@ -63,7 +64,7 @@ class Flow(Factor):
     def __init__(
         self,
         base: Distribution,
-        transform: Transform | Sequence[Any],
+        transform: Transform | TorchTransform | Sequence[Any],
         statement: str | None = None,
         *,
         var: NamesLike | None = None,

@@ -123,8 +123,10 @@ class Loss:
     def __abs__(self) -> Loss:
         return self.abs()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise mistakes.no_attribute(self, name)
+    if not TYPE_CHECKING:  # to a type checker every name would be there, a misspelled one too
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise mistakes.no_attribute(self, name)
 
     def __bool__(self) -> bool:
         raise LossError(

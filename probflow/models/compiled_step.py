@@ -140,7 +140,7 @@ class CompiledStep:
         edge.settle(result[-1], values)
         return result[0], dict(zip(edge.names, result[1:-1], strict=True))
 
-    def _look_for_gradient(self, values: Values) -> None:
+    def _look_for_gradient(self, values: Inputs) -> None:
         """The error of eager training where no weight is left that the loss depends on, as after a network was replaced."""
         devices = [value.device for value in values.values() if isinstance(value, Tensor) and value.is_cuda]
         with torch.random.fork_rng(devices), _unchanged(modules(self.model.loss)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +95,10 @@ class Model:
         self._needs_closure = needs_closure(self.optimizer)
         self._compiled = None if compile is False else CompiledStep(self, _compile_options(compile))
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise mistakes.no_attribute(self, name)
+    if not TYPE_CHECKING:  # to a type checker every name would be there, a misspelled one too
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise mistakes.no_attribute(self, name)
 
     # ------------------------------------------------------------------ one step
 

@@ -260,7 +260,7 @@ def test_components_on_bounded_bases_cover_what_one_of_them_reaches() -> None:
 class Elsewhere(torch.Tensor):
     """A tensor that says it is on an accelerator, where checks are decided at the end."""
 
-    device = torch.device("cuda")  # type: ignore[assignment]
+    device = torch.device("cuda")
 
 
 def test_what_is_decided_at_the_end_is_said_in_the_words_of_the_flow() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -201,7 +202,8 @@ def test_with_a_finite_latent_every_line_can_be_computed() -> None:
 def test_the_importance_weighted_bound(vae) -> None:
     p, q = vae
     derivation = pf.derive(log(p.marginalize_var("z")), to="iwae", q=q, samples=5)
-    assert derivation.result.operand.sample_shape == (5,)
+    result: Any = derivation.result
+    assert result.operand.sample_shape == (5,)
     lines = str(derivation).splitlines()
     assert "log(E[1/5 sum_k w_k])" in lines[2] and "E[log(1/5 sum_k w_k)]" in lines[3]
     assert r"\frac{1}{5} \sum_{k=1}^{5} w_k" in derivation.latex()

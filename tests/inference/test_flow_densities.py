@@ -262,7 +262,7 @@ def test_a_base_that_is_replaced_is_seen(runs: int) -> None:
     assert abs(float((after - before).detach())) > 0.1
 
 
-OTHERS: dict[str, Callable[[], pf.Distribution]] = {
+OTHERS: dict[str, Callable[[], pf.distributions.Factor]] = {
     "of another family": lambda: pf.Laplace("p(z)", loc=0.0, scale=1.0, features_shape=D),
     "of one with bounded support": lambda: pf.Uniform("p(z)", low=-9.0, high=9.0, features_shape=D),
     "a flow on another family": lambda: Flow(pf.Laplace("p(y)", loc=0.0, scale=1.0, features_shape=D), tr.Affine(D), "p(z)"),
@@ -274,7 +274,7 @@ OTHERS: dict[str, Callable[[], pf.Distribution]] = {
 @pytest.mark.parametrize("context", [None, 1], ids=["without conditions", "conditional"])
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_a_base_may_be_replaced_by_one_without_a_sum_of_its_own(
-    other: Callable[[], pf.Distribution], context: int | None, runs: int
+    other: Callable[[], pf.distributions.Factor], context: int | None, runs: int
 ) -> None:
     flow = Flow(noise(), [tr.Coupling(D, context=context)], "p(x)" if context is None else "p(x | c)")
     values = {"x": torch.randn(B, D)} | ({} if context is None else {"c": torch.randn(B, 1)})

@@ -259,8 +259,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a distribution plus": (lambda: p + lp, "is a distribution, not a loss"),
     "a distribution times": (lambda: p * lp, "is a distribution, not a loss"),
     "a tensor of several elements": (lambda: torch.ones(3) * lp, r"shape \(3,\)"),
-    "an array": (lambda: np.ones(3) * lp, "ndarray"),
-    "a string": (lambda: lp * "a", "str"),
+    "an array": (lambda: np.ones(3) * lp, "ndarray"),  # type: ignore[operator]
+    "a string": (lambda: lp * "a", "str"),  # type: ignore[operator]
     "None": (lambda: lp + None, "NoneType"),  # type: ignore[operator]
     "True": (lambda: lp * True, "bool"),
     "by zero": (lambda: lp / 0, "divided by zero"),
