@@ -87,6 +87,12 @@ def _finite_sum(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float32) if tensor.dtype == torch.float16 else tensor.sum()
 
 
+def _not_boolean(tensor: Tensor) -> Tensor:
+    if tensor.dtype is torch.bool:
+        return tensor.new_zeros(())
+    return (tensor.square() - tensor).count_nonzero()  # inf - inf and NaN are not zero either
+
+
 def _tolerance(tensor: Tensor) -> float:
     """How far from 1 the float32 sum of a probability vector may be; coarser types get more room."""
     return 3e-2 if tensor.dtype in (torch.float16, torch.bfloat16) else 1e-3
@@ -129,7 +135,7 @@ open_unit_interval = Domain(
 boolean = Domain(
     "{0, 1}",
     lambda t: (t == 0) | (t == 1),
-    lambda t: (t.square() - t).count_nonzero(),  # inf - inf and NaN are not zero either
+    lambda t: _not_boolean(t),
     lambda count: count == 0,
     glance=lambda t: (t * t).equal(t),
 )

@@ -55,6 +55,26 @@ def test_such_data_are_an_error_that_names_the_variable(kind: str, finish: Calla
             run({"x": of(kind)})
 
 
+LIKELIHOODS: dict[str, Callable[[], pf.Distribution]] = {
+    "Bernoulli": lambda: pf.Bernoulli("p(x)", logits=torch.tensor([0.5, -2.0])),
+    "Bernoulli by probs": lambda: pf.Bernoulli("p(x)", probs=torch.tensor([0.25, 0.5])),
+    "Poisson": lambda: pf.Poisson("p(x)", rate=torch.tensor([1.0, 2.0])),
+    "Categorical": lambda: pf.Categorical("p(x)", probs=torch.tensor([[0.25, 0.75], [0.5, 0.5]])),
+    "Geometric": lambda: pf.Geometric("p(x)", probs=torch.tensor([0.25, 0.5])),
+}
+
+
+@pytest.mark.parametrize("make", LIKELIHOODS.values(), ids=LIKELIHOODS)
+def test_what_takes_truth_values_takes_them_everywhere(make: Callable[[], pf.Distribution]) -> None:
+    p = make()
+    wanted = -p.log_prob({"x": of("bool").long()}).mean()
+    assert_close(-p.log_prob({"x": of("bool")}).mean(), wanted)
+    loss = -log(p).mean()
+    for run in (loss.eval, loss.compile(backend="eager")):
+        for _ in range(5):
+            assert_close(run({"x": of("bool")}), wanted)
+
+
 def test_compiled_training_says_the_same() -> None:
     for kind in WORDS:
         model = Model(normal().mean(), compile={"backend": "eager"})
