@@ -199,6 +199,8 @@ def _obstacle(model: Model) -> str | None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     if any(weight._backward_hooks or weight.is_complex() for weight in weights):
         return "weights have hooks on their gradients, or are complex"
+    if any(weight.is_cpu and not weight.dim() and weight.dtype == torch.float64 for weight in weights):
+        return "of a weight that is one float64, inductor leaves gradients out of the update"
     return None
 
 

@@ -158,6 +158,22 @@ def test_weights_of_few_bits_decay_as_they_do_eagerly() -> None:
     assert torch.equal(own, reference)
 
 
+@in_one_graph
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["AdamW with AMSGrad", "SGD with everything"])
+def test_a_weight_that_is_one_double(name: str) -> None:
+    def make() -> Loss:
+        shift = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        p = pf.Normal("p(x)", loc=shift, scale=torch.tensor(1.0, dtype=torch.float64))
+        return -log(p).mean()
+
+    def run(compile: Any) -> list[float]:
+        model = Model(make(), compile=compile, **OPTIMIZERS[name])
+        return [float(model.train({"x": torch.arange(4.0, dtype=torch.float64) + step})) for step in range(6)]
+
+    assert run({"options": {}}) == pytest.approx(run(False), rel=1e-9)
+
+
 def test_another_optimizer_runs_by_itself() -> None:
     model = assert_same_training(divergence, optimizer=RMSprop)
     assert model.compiled.startswith("a graph of the loss")
