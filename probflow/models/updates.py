@@ -19,11 +19,13 @@ def _adam(group: Mapping[str, Any], weights: list[Tensor], gradients: list[Tenso
     """Adam (arXiv:1412.6980, algorithm 1) and AdamW (arXiv:1711.05101), with the numbers of each step found once.
 
     torch's own function, in a graph, takes both powers beta^t anew for every few elements of a weight, which doubles the time of
-    its kernel on a CPU.  Here one small kernel has written them before.
+    its kernel on a CPU.  Here one small kernel has written them before.  For float32 only: where nothing is converted on the way from
+    the steps to the numbers, as for steps in float64, inductor's update was seen to be another one.
     """
     averages, squares, steps, *largest = columns
     beta1, beta2 = group["betas"]
-    if not all(weight.is_cpu for weight in weights) or isinstance(beta1, Tensor) or isinstance(beta2, Tensor):
+    usual = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in (*weights, *steps))
+    if not usual or isinstance(beta1, Tensor) or isinstance(beta2, Tensor):
         adam(
             weights, gradients, averages, squares, largest[0] if largest else [], steps,
             foreach=False, capturable=True, differentiable=False, fused=False, has_complex=False,
@@ -38,9 +40,8 @@ def _adam(group: Mapping[str, Any], weights: list[Tensor], gradients: list[Tenso
     for place, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
         if group["maximize"]:
             gradient = -gradient
-        wide = torch.promote_types(weight.dtype, torch.float32)  # 0.997 is 0.996 in bfloat16, a third more decay
         if decay and group.get("decoupled_weight_decay", False):
-            weight.mul_((1 - rate * decay).to(wide))
+            weight.mul_((1 - rate * decay).float())
         elif decay:
             gradient = gradient + decay * weight
         average, square = averages[place], squares[place]
@@ -48,7 +49,7 @@ def _adam(group: Mapping[str, Any], weights: list[Tensor], gradients: list[Tenso
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         if largest:
             square = largest[0][place].copy_(torch.maximum(largest[0][place], square))
-        size, root = sizes[place].to(wide), roots[place].to(wide)
+        size, root = sizes[place].float(), roots[place].float()
         weight.sub_(size * average / (square.sqrt() * root + group["eps"]))
         steps[place].add_(1)
 
