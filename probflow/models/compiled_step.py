@@ -108,6 +108,9 @@ class CompiledStep:
             if edge is None:  # the eager step follows, and may plan anew
                 edge = boundary(self.model.loss, values, with_terms)
                 self._edges[edge.program] = edge
+            if self.options.get("backend", "inductor") == "inductor" and any(map(_one_double, _tensors(state))):
+                self._give_up(f"of the float64 counts of steps of {type(optimizer).__name__}, inductor makes another update")
+                return None, None
             clip = self.model.clip_grad_norm, self.model.clip_grad_value
             made = StepGraph.make(edge, optimizer, clip, self._step_options)
             if made is None:
@@ -199,9 +202,18 @@ def _obstacle(model: Model) -> str | None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     if any(weight._backward_hooks or weight.is_complex() for weight in weights):
         return "weights have hooks on their gradients, or are complex"
-    if any(weight.is_cpu and not weight.dim() and weight.dtype == torch.float64 for weight in weights):
+    if any(map(_one_double, weights)):
         return "of a weight that is one float64, inductor leaves gradients out of the update"
     return None
+
+
+def _one_double(tensor: Tensor) -> bool:
+    """Whether this is one float64 number on the CPU, which inductor's updates are wrong of."""
+    return tensor.is_cpu and not tensor.dim() and tensor.dtype == torch.float64
+
+
+def _tensors(state: Mapping[Any, Mapping[str, Any]]) -> list[Tensor]:
+    return [value for entries in state.values() for value in entries.values() if isinstance(value, Tensor)]
 
 
 def _preference(model: Model, capture: str | None, on_cpu: bool) -> str | None:

@@ -19,12 +19,11 @@ def _adam(group: Mapping[str, Any], weights: list[Tensor], gradients: list[Tenso
     """Adam (arXiv:1412.6980, algorithm 1) and AdamW (arXiv:1711.05101), with the numbers of each step found once.
 
     torch's own function, in a graph, takes both powers beta^t anew for every few elements of a weight, which doubles the time of
-    its kernel on a CPU.  Here one small kernel has written them before.  For float32 only: where nothing is converted on the way from
-    the steps to the numbers, as for steps in float64, inductor's update was seen to be another one.
+    its kernel on a CPU.  Here one small kernel has written them before.  Not for float64, which nearly nothing is trained in.
     """
     averages, squares, steps, *largest = columns
     beta1, beta2 = group["betas"]
-    usual = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in (*weights, *steps))
+    usual = all(weight.is_cpu and weight.dtype != torch.float64 for weight in weights)
     if not usual or isinstance(beta1, Tensor) or isinstance(beta2, Tensor):
         adam(
             weights, gradients, averages, squares, largest[0] if largest else [], steps,

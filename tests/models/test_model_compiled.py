@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,12 @@ def test_the_update_of_adam(kind: type[Adam], options: dict[str, Any], before: i
 )
 @pytest.mark.parametrize("kind", [Adam, AdamW])
 def test_the_update_of_adam_from_inductor(kind: type[Adam], options: dict[str, Any], precision: torch.dtype) -> None:
-    """Steps of an Adam that is not fused are float64 where that is the default: nothing is converted on the way from them."""
+    """Steps of an Adam that is not fused are float64 where that is the default, and inductor's updates are wrong of such numbers."""
     torch.set_default_dtype(precision)
-    model = assert_same_training(losses.vae, {"options": {}}, steps=6, optimizer=kind, optimizer_params={"lr": 1e-2, **options})
-    assert model.compiled.startswith(ONE_GRAPH)
+    by_parts = precision == torch.float64 and not options["fused"]
+    with pytest.warns(UserWarning, match="float64 counts of steps") if by_parts else nullcontext():
+        model = assert_same_training(losses.vae, {"options": {}}, optimizer=kind, optimizer_params={"lr": 1e-2, **options})
+    assert model.compiled.startswith(ONE_GRAPH) is not by_parts
 
 
 def test_weights_of_few_bits_decay_as_they_do_eagerly() -> None:
